@@ -1,0 +1,108 @@
+# The only entry point. `make` alone prints what there is to make.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3.11
+LAB_NAME ?= lab
+LAB_SUBNET ?= 10.213.10
+export LAB_NAME LAB_SUBNET
+
+VENV := $(CURDIR)/.venv
+CACHE := $(CURDIR)/.cache
+LAB := $(CURDIR)/.lab/$(LAB_NAME)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=DEBIAN_FRONTEND)
+export PATH := $(VENV)/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+PLAY := ansible-playbook
+
+DEBIAN_PACKAGES := gnupg iptables mmdebstrap netavark aardvark-dns nftables openssh-client podman runc shellcheck \
+                   debian-archive-keyring python3-venv
+
+##@ The lab: the whole service on this machine
+.PHONY: lab
+lab: $(CACHE)/packages $(VENV)/ready  ## stand up three sites, and print how to use them
+	$(PLAY) playbooks/lab/create.yml
+	@echo; echo '--- alice stands the service up, and submits her share of the unseal key'
+	GNUPGHOME=$(LAB)/gpg/alice $(PLAY) playbooks/site.yml
+	@echo; echo '--- bob submits his: the first node opens, and the others join it'
+	GNUPGHOME=$(LAB)/gpg/bob $(PLAY) playbooks/operate/unseal.yml
+	@echo; echo '--- alice submits hers for the nodes that joined'
+	GNUPGHOME=$(LAB)/gpg/alice $(PLAY) playbooks/operate/unseal.yml
+	@$(PLAY) playbooks/operate/show-status.yml
+	@sed -e 's|@LAB@|$(LAB)|g' -e 's|@SUBNET@|$(LAB_SUBNET)|g' playbooks/lab/files/how-to-use.txt
+
+.PHONY: lab-shell
+lab-shell:  ## open a shell on a host of the lab: make lab-shell HOST=vault-infn
+	@[[ -n "$${HOST:-}" ]] || { echo "Which host? make lab-shell HOST=vault-iisas|vault-infn|vault-ifca" >&2; exit 2; }
+	address=$$(ansible-inventory --host "$$HOST" | $(PYTHON) -c 'import json, sys; print(json.load(sys.stdin)["lab_address"])')
+	exec ssh -i $(LAB)/ssh/id_ed25519 -o UserKnownHostsFile=$(LAB)/ssh/known_hosts -o StrictHostKeyChecking=yes root@$(LAB_SUBNET).$$address
+
+.PHONY: lab-down
+lab-down: $(VENV)/ready  ## remove the lab: hosts, network, images, keys
+	$(PLAY) playbooks/lab/destroy.yml
+
+##@ Tests
+.PHONY: check
+check: export VAULT_TEST_BINARY := $(CACHE)/openbao/bao
+check: $(CACHE)/packages $(VENV)/ready $(CACHE)/openbao/bao  ## lint, types, unit and integration tests, without a lab (under two minutes)
+	@.ci/check
+
+.PHONY: test
+test: check  ## everything that CI runs: check, and the Molecule stories
+	@.ci/stories cluster ceremony refusals
+
+.PHONY: test-full
+test-full: test  ## what is too long for CI as well
+	@.ci/stories every-kill
+
+.PHONY: bench
+bench: $(CACHE)/packages $(VENV)/ready  ## measure the speed goals; prints ratios, writes bench/results
+	python bench/standup.py
+
+##@ Upkeep
+.PHONY: requirements
+requirements: $(VENV)/ready  ## pin requirements.in anew, with hashes
+	pip-compile --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
+	  --no-emit-find-links --quiet --output-file requirements.txt requirements.in
+
+.PHONY: docs
+docs: $(VENV)/ready  ## write docs/variables.md from the roles' argument specs
+	python docs/make_variables.py
+
+.PHONY: clean
+clean:  ## remove the venv and what is cached (host images, binaries); a lab that stands is left alone
+	rm -rf $(VENV) $(CACHE)
+
+.PHONY: help
+help:  ## print this
+	@awk 'BEGIN {FS = ":.*## "; print "Secret management service of the EGI Cloud. Make one of:"}
+	/^##@ / {printf "\n%s\n", substr($$0, 5)}
+	/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# --- what the above need -----------------------------------------------------------------------------------------------
+
+$(CACHE)/packages: Makefile
+	@mkdir -p $(@D)
+	missing=$$(dpkg-query --show --showformat '$${db:Status-Status} $${Package}\n' $(DEBIAN_PACKAGES) 2> /dev/null |
+	  awk '$$1 == "installed" {print $$2}' | sort | comm -13 - <(tr ' ' '\n' <<< "$(DEBIAN_PACKAGES)" | sort -u) | xargs)
+	if [[ -n "$$missing" ]]; then
+	  echo "Installing Debian packages: $$missing"
+	  $(SUDO) apt-get update --quiet=2
+	  export DEBIAN_FRONTEND=noninteractive
+	  $(SUDO) apt-get install --quiet=2 --yes --no-install-recommends $$missing > $(CACHE)/apt.log 2>&1 ||
+	    { tail -n 20 $(CACHE)/apt.log >&2; exit 1; }
+	fi
+	touch $@
+
+$(CACHE)/openbao/bao: roles/vault_server/vars/main/releases.yml inventories/lab/group_vars/vault/vault_server.yml | $(VENV)/ready
+	@$(PLAY) playbooks/lab/obtain-release.yml
+
+$(VENV)/ready: requirements.txt | $(CACHE)/packages
+	@echo "Making the Python environment from pinned requirements (a minute, the first time)"
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
+	touch $@

@@ -1,0 +1,125 @@
+"""Filters that shape what the hosts of the group vault say into what modules and people want of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+
+# Ansible packs our module_utils for modules, but puts them on no path for plugins that run in the controller itself.
+_OURS = str(Path(__file__).resolve().parents[1] / "module_utils")
+if _OURS not in ansible.module_utils.__path__:
+    ansible.module_utils.__path__.append(_OURS)
+
+from ansible.module_utils.egi_secrets.members import Member, member_problems  # noqa: E402 - needs the path above
+from ansible.module_utils.egi_secrets.status import Status, status_of  # noqa: E402
+
+HostVars = Mapping[str, Any]
+
+
+def api_nodes(hosts: Iterable[HostVars]) -> list[dict[str, str]]:
+    """Return where the API of each host is, as modules want it.
+
+    Args:
+        hosts: variables of the hosts.
+
+    Returns:
+        `name`, `url` and `connect_address` of each.
+    """
+    return [
+        {
+            "name": host["vault_node_id"],
+            "url": host["vault_api_address"],
+            "connect_address": host["vault_connect_address"],
+        }
+        for host in hosts
+    ]
+
+
+def node_bundles(hosts: Iterable[HostVars]) -> list[dict[str, str]]:
+    """Return each host's copy of the unseal bundle, which ask.yml has read.
+
+    Args:
+        hosts: variables of the hosts.
+
+    Returns:
+        `node` and `content` of each; the content is empty where the host has no copy.
+    """
+    copies = {host["vault_node_id"]: host.get("vault_cluster_member", {}).get("bundle") for host in hosts}
+    return [{"node": node, "content": copy["content"] if copy else ""} for node, copy in copies.items()]
+
+
+def problems_of_members(hosts: Iterable[HostVars], seen: str, expected: Sequence[str]) -> list[str]:
+    """Say what keeps the hosts from being one cluster of the expected members. See members.member_problems.
+
+    Args:
+        hosts: variables of the hosts.
+        seen: the variable in which each host has what vault_cluster_member returned.
+        expected: Raft node ids that the inventory names.
+
+    Returns:
+        Sentences, none of them when all is well.
+    """
+    members = [Member.from_node_state(host["vault_node_id"], host.get(seen)) for host in hosts]
+    return member_problems(members, expected)
+
+
+def _status(hosts: Iterable[HostVars]) -> Status:
+    # Here, since every task of a run loads this file and few need them.
+    from ansible.module_utils.egi_secrets import bundle as bundles  # noqa: PLC0415
+    from ansible.module_utils.egi_secrets.errors import BundleError  # noqa: PLC0415
+
+    known, copies, problems = list(hosts), {}, []
+    for copy in node_bundles(known):
+        try:
+            if copy["content"].strip():
+                copies[copy["node"]] = bundles.parse(copy["content"], f"on {copy['node']}")
+        except BundleError as error:
+            problems.append(str(error))
+    try:
+        kept = bundles.reconcile(copies) if copies else None
+    except BundleError as error:
+        problems.append(str(error))
+        kept = next(iter(copies.values()))
+    states = [
+        {"node_id": host["vault_node_id"], "site": host["site_name"], "state": host.get("vault_server_state")}
+        for host in known
+    ]
+    return status_of(states, kept.root_token if kept else None, problems)
+
+
+def service_status(hosts: Iterable[HostVars], output: str) -> str:
+    """Tell how the service stands.
+
+    Args:
+        hosts: variables of the hosts, with what look.yml and ask.yml registered.
+        output: `screen` for people, `json` for scripts.
+
+    Returns:
+        The screen, or a JSON object on one line.
+    """
+    status = _status(hosts)
+    return json.dumps(dataclasses.asdict(status)) if output == "json" else status.screen()
+
+
+def service_todo(hosts: Iterable[HostVars]) -> list[str]:
+    """Return what needs doing, a sentence each."""
+    return _status(hosts).todo
+
+
+class FilterModule:
+    """Filters about the cluster."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {
+            "api_nodes": api_nodes,
+            "node_bundles": node_bundles,
+            "member_problems": problems_of_members,
+            "service_status": service_status,
+            "service_todo": service_todo,
+        }

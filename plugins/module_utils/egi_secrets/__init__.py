@@ -1,0 +1,1 @@
+"""The controller's side of the EGI secret management service: typed code that knows no Ansible."""

@@ -1,0 +1,173 @@
+"""Are the members of the Raft cluster those of the inventory, and are they all healthy voters?
+
+Decided from what each node tells about itself through its own Unix socket, so that neither a person's login nor a root
+token is needed to assert it: Raft's configuration cannot be read without a token, but the gauges that autopilot publishes
+on the active node say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Autopilot:
+    """What the active node's autopilot says.
+
+    Attributes:
+        healthy: every server is healthy.
+        failure_tolerance: voters that may fail with the cluster still in quorum.
+        nodes: health of each server in Raft's configuration, voter or not, by its Raft node id.
+    """
+
+    healthy: bool
+    failure_tolerance: int
+    nodes: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Member:
+    """What one node says of itself.
+
+    Attributes:
+        name: its Raft node id, as the inventory gives it.
+        answers: the server answered on its Unix socket.
+        initialized: it holds a cluster's data, or has been told to join one.
+        sealed: it cannot serve.
+        active: it leads.
+        cluster_id: None while it is sealed.
+        leader: API address of the active node as this node sees it; None where it sees none.
+        autopilot: None unless it is the active node.
+    """
+
+    name: str
+    answers: bool
+    initialized: bool
+    sealed: bool
+    active: bool
+    cluster_id: str | None
+    leader: str | None
+    autopilot: Autopilot | None
+
+    @classmethod
+    def from_node_state(cls, name: str, state: Mapping[str, Any] | None) -> Member:
+        """Read what the module vault_node_state returned of one node.
+
+        Args:
+            name: the node's Raft node id.
+            state: the module's `state`; None where the host was not reached.
+
+        Returns:
+            The part of it that membership is decided by.
+        """
+        server = (state or {}).get("server") or {}
+        health, leader, autopilot = (server.get(part) or {} for part in ("health", "leader", "autopilot"))
+        return cls(
+            name=name,
+            answers=bool(health),
+            initialized=bool(health.get("initialized")),
+            sealed=bool(health.get("sealed", True)),
+            active=bool(leader.get("is_self")),
+            cluster_id=health.get("cluster_id") or None,
+            leader=leader.get("leader_address") or None,
+            autopilot=Autopilot(**autopilot) if autopilot else None,
+        )
+
+
+def voter_problems(autopilot: Autopilot, expected: Sequence[str]) -> list[str]:
+    """Say what keeps the servers in Raft's configuration from being exactly the expected ones, all healthy voters.
+
+    A cluster of n voters, all healthy, survives the loss of (n - 1) // 2 of them, and one with a non-voter among its n
+    servers survives fewer wherever n is odd. For an even n the gauges cannot tell n voters from n - 1.
+
+    Args:
+        autopilot: what the active node says.
+        expected: Raft node ids that the inventory names.
+
+    Returns:
+        Sentences, none of them when all is well.
+    """
+    problems = []
+    strangers = sorted(set(autopilot.nodes) - set(expected))
+    missing = sorted(set(expected) - set(autopilot.nodes))
+    if strangers:
+        problems.append(
+            f"Raft has members that the inventory's group vault does not name: {', '.join(strangers)}. Add them to the "
+            "inventory, or remove them from the cluster (bao operator raft remove-peer)."
+        )
+    if missing:
+        problems.append(
+            f"Raft does not have these members of the inventory's group vault: {', '.join(missing)}. They have not joined; "
+            "their journal says why, and retry_join goes on trying."
+        )
+    ill = sorted(name for name, healthy in autopilot.nodes.items() if not healthy)
+    if ill:
+        problems.append(f"Autopilot calls these members unhealthy: {', '.join(ill)}. Look at their journal and their clock.")
+    tolerance = (len(expected) - 1) // 2
+    if not problems and autopilot.failure_tolerance != tolerance:
+        problems.append(
+            f"The cluster survives the loss of {autopilot.failure_tolerance} of its members, and would of {tolerance} if "
+            f"all {len(expected)} were voters. Autopilot makes a new member a voter after ten stable seconds."
+        )
+    return problems
+
+
+def member_problems(members: Sequence[Member], expected: Sequence[str]) -> list[str]:
+    """Say what keeps the nodes from being one cluster of exactly the expected members.
+
+    Args:
+        members: what each node that could be asked says of itself.
+        expected: Raft node ids that the inventory names.
+
+    Returns:
+        Sentences, none of them when all is well.
+    """
+    problems = []
+    unheard = sorted(set(expected) - {member.name for member in members})
+    if unheard:
+        problems.append(f"Nothing is known of {', '.join(unheard)}: the host was not reached.")
+    for member in members:
+        if not member.answers:
+            problems.append(f"The server on {member.name} does not answer on its Unix socket. Look at its journal there.")
+        elif not member.initialized:
+            problems.append(f"{member.name} has not joined the cluster yet. It does once another node is unsealed.")
+        elif member.sealed:
+            problems.append(f"{member.name} is sealed. Unseal it with playbooks/operate/unseal.yml.")
+    clusters = {member.cluster_id for member in members if member.cluster_id}
+    if len(clusters) > 1:
+        told = ", ".join(f"{m.name} is in {m.cluster_id}" for m in members if m.cluster_id)
+        problems.append(f"The nodes are in {len(clusters)} different clusters: {told}.")
+    active = [member for member in members if member.active]
+    if len(active) > 1:
+        problems.append(f"Several nodes call themselves active: {', '.join(m.name for m in active)}. Ask again in a moment.")
+    elif active:
+        autopilot = active[0].autopilot
+        if autopilot is None:
+            problems.append(f"{active[0].name} is active and its autopilot has said nothing yet.")
+        else:
+            problems += voter_problems(autopilot, expected)
+    elif not problems:
+        problems.append("No node is active, though all are unsealed: an election is going on, or there is no quorum.")
+    return problems
+
+
+def is_settled(member: Member, expected: Sequence[str]) -> bool:
+    """Tell whether there is nothing to wait for on this node.
+
+    Args:
+        member: what the node says of itself.
+        expected: Raft node ids that the inventory names.
+
+    Returns:
+        True for a standby that knows its leader, for an active node whose members are all voters, and for a node that
+        waiting cannot help, because it is sealed and needs shares.
+    """
+    if not member.answers:
+        return False
+    if member.sealed:
+        return True
+    if not member.active:
+        return member.leader is not None
+    return member.autopilot is not None and not voter_problems(member.autopilot, expected)

@@ -1,0 +1,479 @@
+"""What a node really is, read on the node itself: its process, files, listener, disks. Reads only, and needs no token.
+
+Whether a restart is pending is decided by what the process runs, never by times: at every start the unit copies what it
+starts from into a directory of root's, and those copies and `/proc/PID/exe` are compared with what is on disk now.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import grp
+import hashlib
+import http.client
+import json
+import os
+import pwd
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import nft
+
+Json = dict[str, object]
+Text = Callable[[Sequence[str]], str]
+
+_SECONDS = 5.0
+_SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>[^}]*)\})?\s+(?P<value>\S+)")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+# Every answer is a 200 with a body: what the node is stands in the body.
+_HEALTH = "sys/health?standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200"
+
+
+@dataclass(frozen=True)
+class Node:
+    """Where to look. Paths are absolute; `port` is the TLS listener's on this host, `name` what its certificate says."""
+
+    unit: str
+    other_units: tuple[str, ...]
+    install_dir: Path
+    binary: str
+    version: str
+    user: str
+    started_dir: Path
+    started_files: tuple[Path, ...]
+    socket: Path
+    name: str
+    port: int
+    certificate: Path
+    ca: Path
+    audit_files: tuple[Path, ...]
+    filesystems: tuple[Path, ...]
+    commands: tuple[str, ...]
+    tls_files: tuple[Path, ...] = ()
+    firewall: tuple[str, str] | None = None  # name and wanted definition of our nftables table
+
+
+def look(node: Node) -> Json:
+    """Return all that is known of a node; what cannot be known is null."""
+    units = units_of([node.unit, *node.other_units])
+    unit = units[node.unit]
+    pid = int(str(unit["pid"]))
+    process = process_of(pid) if pid else None
+    versions = versions_of(node.install_dir, node.binary, process)
+    tls = tls_of(node)
+    return {
+        "time": time.time(),
+        "units": units,
+        "running": process is not None,
+        "process": process,
+        "versions": versions,
+        "binary": binary_of(node.install_dir / node.version / node.binary),
+        "account": account_of(node.user),
+        "missing_commands": [command for command in node.commands if shutil.which(command, path=_SEARCH) is None],
+        "restart_pending": restart_reasons(node, unit, process, versions),
+        "reload_pending": reload_reasons(node, tls, running=process is not None),
+        "server": server_of(node.socket) if process else None,
+        "tls": tls,
+        "tls_files": [identity_of(path) for path in node.tls_files],
+        "firewall_sound": firewall_sound(*node.firewall) if node.firewall else None,
+        "audit": {str(path): file_of(path) for path in node.audit_files},
+        "filesystems": {str(path): filesystem_of(path) for path in node.filesystems},
+        "host_swap": host_swaps(),
+    }
+
+
+_SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROPERTIES = {
+    "LoadState": "load",
+    "ActiveState": "active",
+    "SubState": "sub",
+    "UnitFileState": "enabled",
+    "MainPID": "pid",
+    "NeedDaemonReload": "need_daemon_reload",
+    "NRestarts": "restarts",
+    "DropInPaths": "drop_ins",
+}
+
+
+def run(command: Sequence[str]) -> str:
+    """Return what `command` prints, or nothing where it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def units_of(names: Sequence[str], runner: Text = run) -> dict[str, Json]:
+    """Return the state of systemd units by name, from one call."""
+    text = runner(["systemctl", "show", "--property", ",".join(_PROPERTIES), *names])
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n") if block.strip()]
+    blocks += [{}] * (len(names) - len(blocks))
+    states: dict[str, Json] = {}
+    for name, block in zip(names, blocks, strict=False):
+        state: Json = {ours: block.get(theirs, "") for theirs, ours in _PROPERTIES.items()}
+        state["pid"] = int(block.get("MainPID") or 0)
+        state["need_daemon_reload"] = block.get("NeedDaemonReload") == "yes"
+        states[name] = state
+    return states
+
+
+def process_of(pid: int, proc: Path = Path("/proc")) -> Json | None:
+    """Return what a process runs and may do, or None where it has ended."""
+    home = proc / str(pid)
+    try:
+        exe = str((home / "exe").readlink())
+        status = (home / "status").read_text()
+        limits = (home / "limits").read_text()
+        command = (home / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        ticks = int((home / "stat").read_text().rpartition(")")[2].split()[19])
+        kernel = (proc / "stat").read_text().splitlines()
+        booted = float(next(line.split()[1] for line in kernel if line.startswith("btime")))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return {
+        "pid": pid,
+        "exe": exe.removesuffix(" (deleted)"),
+        "exe_deleted": exe.endswith(" (deleted)"),
+        "command": [word.decode(errors="replace") for word in command],
+        "started": round(booted + ticks / os.sysconf("SC_CLK_TCK"), 2),
+        "uid": int(fields.get("Uid", "-1").split()[0]),
+        "memory_kb": _kilobytes(fields.get("VmRSS")),
+        "swapped_kb": _kilobytes(fields.get("VmSwap")),
+        "core_limit": _limit(limits, "Max core file size"),
+        "open_files_limit": _limit(limits, "Max open files"),
+        "swap_max": swap_max(home / "cgroup"),
+    }
+
+
+def _kilobytes(text: str | None) -> int:
+    return int((text or "0").split()[0])
+
+
+def _limit(limits: str, name: str) -> str:
+    line = next((line for line in limits.splitlines() if line.startswith(name)), name + " unknown")
+    return line[len(name) :].split()[0]
+
+
+def swap_max(membership: Path, root: Path = Path("/sys/fs/cgroup")) -> str | None:
+    """Return the swap limit of a process's cgroup ("0": none may be swapped), or None where the kernel has no such limit."""
+    try:
+        unified = next(line[3:] for line in membership.read_text().splitlines() if line.startswith("0::"))
+        return (root / unified.strip("/") / "memory.swap.max").read_text().strip()
+    except (OSError, StopIteration):
+        return None
+
+
+def host_swaps(swaps: Path = Path("/proc/swaps")) -> list[str]:
+    """Return the swap devices and files of the host."""
+    try:
+        return [line.split()[0] for line in swaps.read_text().splitlines()[1:]]
+    except OSError:
+        return []
+
+
+def versions_of(install_dir: Path, binary: str, process: Json | None) -> Json:
+    """Return the versions that lie side by side, the one that `current` points to and the one that runs."""
+    try:
+        installed = sorted(path.parent.name for path in install_dir.glob(f"*/{binary}") if not path.parent.is_symlink())
+        current: str | None = (install_dir / "current").readlink().name
+    except OSError:
+        installed, current = _installed(install_dir, binary), None
+    running = None
+    if process:
+        exe = Path(str(process["exe"]))
+        running = exe.parent.name if exe.parent.parent == install_dir else str(exe)
+    return {"installed": installed, "current": current, "running": running}
+
+
+def _installed(install_dir: Path, binary: str) -> list[str]:
+    return sorted(path.parent.name for path in install_dir.glob(f"*/{binary}") if not path.parent.is_symlink())
+
+
+def restart_reasons(node: Node, unit: Mapping[str, object], process: Json | None, versions: Json) -> list[str]:
+    """Return why the running server is not what is on disk; empty where it is, or where none runs."""
+    if process is None:
+        return []
+    reasons = []
+    if process["exe_deleted"]:
+        reasons.append(f"the binary of {versions['running']} was replaced")
+    elif versions["running"] != versions["current"]:
+        reasons.append(f"it runs {versions['running']}, current is {versions['current']}")
+    for path in node.started_files:
+        started = digest_of(node.started_dir / path.name)
+        if started is None:
+            reasons.append(f"nothing tells which {path} it started with")
+        elif started != digest_of(path):
+            reasons.append(f"{path} changed")
+    if unit["need_daemon_reload"]:
+        reasons.append("systemd has not read the unit again")
+    return reasons
+
+
+def reload_reasons(node: Node, tls: Json, *, running: bool) -> list[str]:
+    """Return why the running server should read its certificate again.
+
+    The listener's own certificate is compared with the one on disk; the certificates behind it, which Python's ssl does not
+    show, by the copy of the file that the unit takes at each start and reload.
+    """
+    if not running:
+        return []
+    disk, served = tls["file"], tls["served"]
+    if isinstance(disk, dict) and isinstance(served, dict) and disk["sha256"] != served["sha256"]:
+        return ["the listener serves another certificate than the one on disk"]
+    read = digest_of(node.started_dir / node.certificate.name)
+    if read is not None and read != digest_of(node.certificate):
+        return ["the certificates behind the listener's own were renewed"]
+    return []
+
+
+def digest_of(path: Path) -> str | None:
+    """Return the sha256 of a file, or None where there is none to read."""
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def binary_of(path: Path) -> Json | None:
+    """Return checksum, owner and mode of a binary, or None where there is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return {
+        "sha256": digest_of(path),
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+        "mode": f"{status.st_mode & 0o7777:04o}",
+    }
+
+
+def identity_of(path: Path) -> Json | None:
+    """Return checksum, owner's and group's names and mode of a file, or None where there is none."""
+    found = binary_of(path)
+    if found is None:
+        return None
+    try:
+        owner, group = pwd.getpwuid(int(str(found["uid"]))).pw_name, grp.getgrgid(int(str(found["gid"]))).gr_name
+    except KeyError:
+        owner = group = "nobody known"
+    return {"sha256": found["sha256"], "owner": owner, "group": group, "mode": found["mode"]}
+
+
+def firewall_sound(name: str, definition: str) -> bool | None:
+    """Tell whether the live table is the wanted one; None where nft cannot tell, as on a host that has none yet."""
+    try:
+        table = nft.Table("inet", name)
+        return nft.live(table) == nft.normalised(table, definition)
+    except nft.NftError:
+        return None
+
+
+def account_of(user: str, shadow: Path = Path("/etc/shadow")) -> Json | None:
+    """Return home, shell and whether the password is locked (shadow(5)) of a user, or None where there is no such user."""
+    try:
+        entry = pwd.getpwnam(user)
+        hashes = dict(line.split(":")[:2] for line in shadow.read_text().splitlines())
+    except (KeyError, OSError):
+        return None
+    return {"home": entry.pw_dir, "shell": entry.pw_shell, "locked": hashes.get(user, "!").startswith(("!", "*"))}
+
+
+def file_of(path: Path) -> Json | None:
+    """Return size, age and permissions of a file, or None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return {"size": status.st_size, "modified": status.st_mtime, "mode": f"{status.st_mode & 0o7777:04o}"}
+
+
+def filesystem_of(path: Path) -> Json | None:
+    """Return size and room of the filesystem that holds `path`, in bytes, or None where there is no such path."""
+    try:
+        usage, device = shutil.disk_usage(path), path.stat().st_dev
+    except OSError:
+        return None
+    percent = round(100 * usage.free / usage.total, 1) if usage.total else 0.0
+    return {"total": usage.total, "free": usage.free, "free_percent": percent, "device": device}
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket instead of to a host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_SECONDS)
+        self.sock.connect(str(self._path))
+
+
+def ask(path: Path, question: str) -> str | None:
+    """GET /v1/`question` through the Unix socket; None where there is no answer of status 200."""
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", f"/v1/{question}", headers={"X-Vault-Request": "true"})
+        answer = connection.getresponse()
+        body = answer.read().decode(errors="replace")
+        return body if answer.status == http.client.OK else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def server_of(path: Path, asker: Callable[[Path, str], str | None] = ask) -> Json:
+    """Return what the server says of itself without a token."""
+    health, seal, leader = (_decoded(asker(path, question)) for question in (_HEALTH, "sys/seal-status", "sys/leader"))
+    metrics = asker(path, "sys/metrics?format=prometheus")
+    return {
+        "health": health,
+        "seal": seal,
+        "leader": leader,
+        "autopilot": autopilot_from(metrics) if metrics else None,
+        "applied_index": _applied_index(metrics) if metrics else None,
+    }
+
+
+def _decoded(text: str | None) -> Json | None:
+    try:
+        value = json.loads(text) if text else None
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def samples(metrics: str, names: Iterable[str]) -> list[tuple[str, dict[str, str], float]]:
+    """Return the samples of the Prometheus text format whose metric is one of `names`."""
+    wanted, found = set(names), []
+    for line in metrics.splitlines():
+        match = _SAMPLE.match(line)
+        if match and match["name"] in wanted:
+            found.append((match["name"], dict(_LABEL.findall(match["labels"] or "")), float(match["value"])))
+    return found
+
+
+def autopilot_from(metrics: str) -> Json | None:
+    """Return what autopilot thinks of the cluster; None on a node that is not active, which knows nothing fresh of it.
+
+    With n servers all of which vote, `failure_tolerance` is (n - 1) // 2: voters are seen without a token. Only gauges that
+    autopilot sets again and again are read: one that is set at a change alone, as vault_raft_peers, expires.
+    """
+    names = (
+        "vault_core_active",
+        "vault_autopilot_healthy",
+        "vault_autopilot_failure_tolerance",
+        "vault_autopilot_node_healthy",
+    )
+    active, healthy, tolerance, node = names
+    single: dict[str, float] = {}
+    nodes: dict[str, bool] = {}
+    for name, labels, value in samples(metrics, names):
+        if name == node:
+            nodes[labels.get("node_id", "")] = value == 1
+        else:
+            single[name] = value
+    if single.get(active) != 1 or healthy not in single:
+        return None
+    return {
+        "healthy": single[healthy] == 1,
+        "failure_tolerance": int(single.get(tolerance, 0)),
+        "nodes": nodes,
+    }
+
+
+def _applied_index(metrics: str) -> int | None:
+    found = samples(metrics, ["vault_raft_storage_stats_applied_index"])
+    return int(found[-1][2]) if found else None
+
+
+def tls_of(node: Node) -> Json:
+    """Return the certificate on disk and the one that the listener serves; null where there is none."""
+    try:
+        on_disk: Json | None = _certificate(ssl.PEM_cert_to_DER_cert(_first_pem(node.certificate.read_text())))
+    except (OSError, ValueError, IndexError):
+        on_disk = None
+    served, error = _served(node)
+    return {"file": on_disk, "served": served, "error": error}
+
+
+def _first_pem(text: str) -> str:
+    end = "-----END CERTIFICATE-----"
+    return text[text.index("-----BEGIN CERTIFICATE-----") : text.index(end) + len(end)]
+
+
+def _served(node: Node) -> tuple[Json | None, str | None]:
+    """Take the listener's certificate without trusting it, then say whether a client would."""
+    blind, client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
+    try:
+        served = _certificate(_handshake(node, blind))
+    except (OSError, ValueError, IndexError):
+        return None, None
+    try:
+        client.load_verify_locations(cafile=str(node.ca))
+        _handshake(node, client)
+    except OSError as error:
+        return served, getattr(error, "verify_message", None) or str(error)
+    return served, None
+
+
+def _handshake(node: Node, context: ssl.SSLContext) -> bytes:
+    with (
+        socket.create_connection(("127.0.0.1", node.port), timeout=_SECONDS) as raw,
+        context.wrap_socket(raw, server_hostname=node.name) as secured,
+    ):
+        return secured.getpeercert(binary_form=True) or b""
+
+
+def _certificate(der: bytes) -> Json:
+    ends = not_after(der)
+    return {"sha256": hashlib.sha256(der).hexdigest(), "not_after": ends.isoformat(), "not_after_seconds": ends.timestamp()}
+
+
+def not_after(der: bytes) -> dt.datetime:
+    """Return when a certificate ends: Certificate → tbsCertificate → validity → notAfter (RFC 5280, section 4.1).
+
+    Python's ssl gives this for verified certificates alone, and hosts have no library that would.
+    Raises ValueError or IndexError for anything that is not a certificate.
+    """
+    to_be_signed = _children(_children(der)[0][1])[0][1]
+    parts = _children(to_be_signed)
+    if parts[0][0] == _VERSION:
+        parts = parts[1:]
+    _serial, _algorithm, _issuer, validity = parts[:4]
+    tag, value = _children(validity[1])[1]
+    form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
+    return dt.datetime.strptime(value.decode("ascii"), form).replace(tzinfo=dt.UTC)
+
+
+_VERSION, _UTC_TIME = 0xA0, 0x17  # tags of DER: [0] EXPLICIT, and UTCTime
+_LONG_FORM = 0x80
+
+
+def _children(der: bytes) -> list[tuple[int, bytes]]:
+    """Return tag and content of each element of a DER sequence's content (X.690, section 8.1)."""
+    found, at = [], 0
+    while at < len(der):
+        tag, length = der[at], der[at + 1]
+        at += 2
+        if length & _LONG_FORM:
+            octets = length & ~_LONG_FORM
+            length = int.from_bytes(der[at : at + octets], "big")
+            at += octets
+        found.append((tag, der[at : at + length]))
+        at += length
+    return found

@@ -1,0 +1,174 @@
+"""Decide whether a node's certificate, key and CA will do, before anything is copied to a host."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+MAX_CHAIN = 8
+
+
+@dataclass(frozen=True)
+class Pem:
+    """One PEM input: where it comes from, for messages, and its text. `text` is None where it cannot be read."""
+
+    variable: str
+    path: str
+    text: str | None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.variable} ({self.path})"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong and what will soon be, a sentence each, and when the certificate ends (None: unreadable)."""
+
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    not_after: dt.datetime | None = None
+
+
+class TlsError(Exception):
+    """An input cannot be parsed; the message says which, and what to do."""
+
+
+def judge(*, certificate: Pem, key: Pem, ca: Pem, names: Sequence[str], now: dt.datetime, warn_days: int) -> Verdict:
+    """Judge a server's TLS files.
+
+    `names` must all be covered by the certificate; `now` is timezone-aware; a certificate with less than `warn_days` left
+    is worth a warning.
+    """
+    unreadable = tuple(
+        f"{pem} cannot be read: {pem.reason}. Put the file there or correct the variable."
+        for pem in (certificate, key, ca)
+        if pem.text is None
+    )
+    if unreadable:
+        return Verdict(unreadable, ())
+    try:
+        chain, roots, private = _certificates(certificate), _certificates(ca), _private_key(key)
+    except TlsError as error:
+        return Verdict((str(error),), ())
+    leaf = chain[0]
+    problems = (
+        *_key_problems(leaf, private, certificate, key),
+        *_chain_problems(chain, roots, now, certificate, ca),
+        *_name_problems(leaf, names, certificate),
+        *_validity_problems(leaf, now, certificate),
+        *_usage_problems(leaf, certificate),
+    )
+    left = leaf.not_valid_after_utc - now
+    warnings: tuple[str, ...] = ()
+    if dt.timedelta(0) <= left < dt.timedelta(days=warn_days):
+        warnings = (f"{certificate} ends in {left.days} days, on {leaf.not_valid_after_utc:%Y-%m-%d}: renew it.",)
+    return Verdict(problems, warnings, leaf.not_valid_after_utc)
+
+
+def _certificates(pem: Pem) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates((pem.text or "").encode())
+    except ValueError as error:
+        msg = f"{pem} holds no PEM certificate: {error}. Give a file that starts with -----BEGIN CERTIFICATE-----."
+        raise TlsError(msg) from error
+
+
+def _private_key(pem: Pem) -> PrivateKeyTypes:
+    try:
+        return serialization.load_pem_private_key((pem.text or "").encode(), password=None)
+    except TypeError as error:
+        msg = f"{pem} has a passphrase, which a server cannot be asked for: use ansible-vault to protect the file instead."
+        raise TlsError(msg) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        # The parser's own words stay out: they might quote what it could not parse.
+        msg = f"{pem} holds no PEM private key: give the unencrypted key, or one encrypted with ansible-vault."
+        raise TlsError(msg) from error
+
+
+def _public(key: object) -> bytes:
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_bytes(encoding, form)  # type: ignore[attr-defined, no-any-return]
+
+
+def _key_problems(leaf: x509.Certificate, private: PrivateKeyTypes, certificate: Pem, key: Pem) -> Iterator[str]:
+    if _public(leaf.public_key()) != _public(private.public_key()):
+        yield f"{key} is not the key of {certificate}: give the two files of one request."
+
+
+def _chain_problems(
+    chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], now: dt.datetime, certificate: Pem, ca: Pem
+) -> Iterator[str]:
+    """Follow issuers from the leaf up to a certificate that the CA file holds."""
+    current = chain[0]
+    for _ in range(MAX_CHAIN):
+        if any(_issued_by(current, root) and _valid(root, now) for root in roots):
+            return
+        above = next((one for one in chain[1:] if one != current and _issued_by(current, one) and _valid(one, now)), None)
+        if above is None:
+            break
+        current = above
+    yield (
+        f"{certificate} does not lead to {ca}: nobody there issued {current.subject.rfc4514_string()!r} "
+        f"(its issuer is {current.issuer.rfc4514_string()!r}). Append the intermediate certificates to the certificate "
+        "file, or give the CA that issued it."
+    )
+
+
+def _issued_by(child: x509.Certificate, parent: x509.Certificate) -> bool:
+    try:
+        child.verify_directly_issued_by(parent)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _valid(one: x509.Certificate, now: dt.datetime) -> bool:
+    return one.not_valid_before_utc <= now <= one.not_valid_after_utc
+
+
+def _name_problems(leaf: x509.Certificate, names: Sequence[str], certificate: Pem) -> Iterator[str]:
+    try:
+        covered = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+            x509.DNSName
+        )
+    except x509.ExtensionNotFound:
+        covered = []
+    missing = [name for name in names if not any(covers(pattern, name) for pattern in covered)]
+    if missing:
+        held = ", ".join(covered) or "no DNS name at all"
+        yield f"{certificate} does not name {', '.join(missing)}; it names {held}: have it issued with every name."
+
+
+def covers(pattern: str, name: str) -> bool:
+    """Tell whether a certificate's DNS name covers `name` (RFC 6125: a wildcard is the whole first label, and one label)."""
+    pattern, name = pattern.lower().rstrip("."), name.lower().rstrip(".")
+    if pattern == name:
+        return True
+    head, _, tail = pattern.partition(".")
+    _, _, name_tail = name.partition(".")
+    return head == "*" and "." in tail and tail == name_tail
+
+
+def _validity_problems(leaf: x509.Certificate, now: dt.datetime, certificate: Pem) -> Iterator[str]:
+    if now < leaf.not_valid_before_utc:
+        begins = f"{leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+        yield f"{certificate} is not valid before {begins}: check the clock of this machine."
+    if now > leaf.not_valid_after_utc:
+        yield f"{certificate} ended on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: renew it."
+
+
+def _usage_problems(leaf: x509.Certificate, certificate: Pem) -> Iterator[str]:
+    try:
+        usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    if ExtendedKeyUsageOID.SERVER_AUTH not in usages and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in usages:
+        yield f"{certificate} may not be used by a TLS server: have it issued with extended key usage serverAuth."

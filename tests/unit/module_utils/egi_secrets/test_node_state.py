@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import datetime as dt
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.egi_secrets import node_state
+from ansible.module_utils.egi_secrets.node_state import Node
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+METRICS = """\
+# HELP vault_core_active vault_core_active
+# TYPE vault_core_active gauge
+vault_core_active{cluster="egi"} 1
+vault_autopilot_healthy 1
+vault_autopilot_failure_tolerance 1
+vault_autopilot_node_healthy{node_id="a"} 1
+vault_autopilot_node_healthy{node_id="b"} 0
+vault_raft_storage_stats_applied_index{peer_id="a"} 4.2e+01
+go_goroutines 9
+"""
+UNIT = {"need_daemon_reload": False}
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    """A node whose server was started from what is on disk."""
+    config, started = tmp_path / "server.hcl", tmp_path / "started"
+    started.mkdir()
+    for path in (config, started / "server.hcl"):
+        path.write_text("ui = true\n")
+    return Node(
+        unit="openbao.service",
+        other_units=(),
+        install_dir=tmp_path / "opt",
+        binary="bao",
+        version="2.7.2",
+        user="openbao",
+        started_dir=started,
+        started_files=(config,),
+        socket=tmp_path / "socket",
+        name="node.example.org",
+        port=1,
+        certificate=tmp_path / "server.crt",
+        ca=tmp_path / "ca.crt",
+        audit_files=(),
+        filesystems=(),
+        commands=(),
+    )
+
+
+def reasons(node: Node, *, exe_deleted: bool = False, running: str = "2.7.2", unit: dict[str, Any] = UNIT) -> list[str]:
+    versions: dict[str, object] = {"running": running, "current": "2.7.2", "installed": []}
+    return node_state.restart_reasons(node, unit, {"exe_deleted": exe_deleted}, versions)
+
+
+def test_a_server_that_runs_what_is_on_disk_waits_for_nothing(node: Node) -> None:
+    assert reasons(node) == []
+
+
+def test_times_do_not_count(node: Node) -> None:
+    os.utime(node.started_files[0], (2_000_000_000, 2_000_000_000))
+
+    assert reasons(node) == []
+
+
+def test_a_changed_configuration_waits_until_it_is_what_the_server_started_with(node: Node) -> None:
+    node.started_files[0].write_text("ui = false\n")
+    assert reasons(node) == [f"{node.started_files[0]} changed"]
+
+    node.started_files[0].write_text("ui = true\n")
+    assert reasons(node) == []
+
+
+def test_every_other_reason_is_told(node: Node) -> None:
+    assert reasons(node, running="2.7.1") == ["it runs 2.7.1, current is 2.7.2"]
+    assert reasons(node, exe_deleted=True) == ["the binary of 2.7.2 was replaced"]
+    assert reasons(node, unit={"need_daemon_reload": True}) == ["systemd has not read the unit again"]
+    (node.started_dir / "server.hcl").unlink()
+    assert reasons(node) == [f"nothing tells which {node.started_files[0]} it started with"]
+
+
+def test_a_server_that_does_not_run_waits_for_no_restart(node: Node) -> None:
+    assert node_state.restart_reasons(replace(node, started_dir=Path("/nowhere")), UNIT, None, {}) == []
+
+
+def test_autopilot_is_read_on_the_active_node_alone() -> None:
+    assert node_state.autopilot_from(METRICS) == {
+        "healthy": True,
+        "failure_tolerance": 1,
+        "nodes": {"a": True, "b": False},
+    }
+    assert node_state.autopilot_from(METRICS.replace('{cluster="egi"} 1', '{cluster="egi"} 0')) is None
+    assert node_state.autopilot_from("vault_core_active 1\n") is None
+
+
+def test_what_the_server_does_not_answer_is_null() -> None:
+    answers = {"sys/seal-status": '{"sealed": true}', "sys/leader": "not JSON"}
+
+    server = node_state.server_of(Path("/socket"), lambda _path, question: answers.get(question))
+
+    assert server == {"health": None, "seal": {"sealed": True}, "leader": None, "autopilot": None, "applied_index": None}
+
+
+def test_units_come_from_one_call_in_the_order_asked_for() -> None:
+    text = "ActiveState=active\nMainPID=7\nNeedDaemonReload=yes\n\nActiveState=inactive\nMainPID=0\nNeedDaemonReload=no\n"
+
+    units = node_state.units_of(["a.service", "b.service"], lambda _command: text)
+
+    assert (units["a.service"]["pid"], units["a.service"]["need_daemon_reload"]) == (7, True)
+    assert (units["b.service"]["active"], units["b.service"]["pid"]) == ("inactive", 0)
+
+
+def test_units_are_told_where_there_is_no_systemd() -> None:
+    assert node_state.units_of(["a.service"], lambda _command: "")["a.service"]["pid"] == 0
+
+
+def test_this_very_process_is_described() -> None:
+    process = node_state.process_of(os.getpid())
+
+    assert process is not None
+    assert (process["uid"], process["exe_deleted"]) == (os.getuid(), False)
+    assert node_state.process_of(0) is None
+
+
+def test_versions_lie_side_by_side(tmp_path: Path) -> None:
+    for version in ("2.7.1", "2.7.2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "bao").touch()
+    (tmp_path / "current").symlink_to("2.7.2")
+
+    versions = node_state.versions_of(tmp_path, "bao", {"exe": str(tmp_path / "2.7.1/bao")})
+
+    assert versions == {"installed": ["2.7.1", "2.7.2"], "current": "2.7.2", "running": "2.7.1"}
+
+
+def test_an_account_is_told_with_whether_its_password_is_locked(tmp_path: Path) -> None:
+    shadow = tmp_path / "shadow"
+    shadow.write_text("root:$6$hash:1::::::\n")
+
+    account = node_state.account_of("root", shadow)
+
+    assert account is not None
+    assert account["locked"] is False
+    assert node_state.account_of("nobody-of-that-name", shadow) is None
+
+
+@pytest.mark.parametrize("year", [2049, 2051])
+def test_the_end_of_a_certificate_is_read_in_both_encodings_of_time(year: int) -> None:
+    ends = dt.datetime(year, 5, 6, 7, 8, 9, tzinfo=dt.UTC)
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+        .not_valid_after(ends)
+        .sign(key, hashes.SHA256())
+    )
+
+    assert node_state.not_after(certificate.public_bytes(serialization.Encoding.DER)) == ends
+
+
+def test_what_is_no_certificate_is_refused() -> None:
+    with pytest.raises((ValueError, IndexError)):
+        node_state.not_after(b"\x30\x03\x02\x01\x01")
+
+
+def test_another_served_certificate_asks_for_a_reload(node: Node) -> None:
+    other: dict[str, object] = {"file": {"sha256": "a"}, "served": {"sha256": "b"}}
+
+    assert node_state.reload_reasons(node, other, running=True)
+    assert node_state.reload_reasons(node, other, running=False) == []
+    assert node_state.reload_reasons(node, {"file": {"sha256": "a"}, "served": None}, running=True) == []
+
+
+def test_a_renewed_chain_asks_for_a_reload(node: Node) -> None:
+    same: dict[str, object] = {"file": {"sha256": "a"}, "served": {"sha256": "a"}}
+    node.certificate.parent.mkdir(parents=True, exist_ok=True)
+    node.certificate.write_text("leaf and new intermediate")
+    (node.started_dir / node.certificate.name).write_text("leaf and old intermediate")
+    assert node_state.reload_reasons(node, same, running=True)
+    node.certificate.write_text("leaf and old intermediate")
+    assert node_state.reload_reasons(node, same, running=True) == []

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+import pytest
+from ansible.module_utils.egi_secrets import tls
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+NAMES = ("node.example.org", "vault.example.org")
+
+
+class Issuer:
+    """A CA, or an intermediate where it has an issuer of its own."""
+
+    def __init__(self, name: str, issuer: Issuer | None = None) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        above = issuer or self
+        self.certificate = (
+            builder(self.name, above.name, self.key.public_key(), days=3650)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(above.key, hashes.SHA256())
+        )
+
+    def issue(
+        self,
+        names: Sequence[str] = NAMES,
+        *,
+        days: int = 90,
+        usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
+    ) -> tuple[str, str]:
+        """Return certificate and key as PEM."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node")])
+        leaf = builder(subject, self.name, key.public_key(), days=days)
+        if names:
+            leaf = leaf.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        leaf = leaf.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        return pem(leaf.sign(self.key, hashes.SHA256())), key_pem(key)
+
+
+def builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - dt.timedelta(days=100))
+        .not_valid_after(NOW + dt.timedelta(days=days))
+    )
+
+
+def pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> str:
+    lock = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock).decode()
+
+
+ROOT = Issuer("root")
+
+
+def judge(certificate: str | None, key: str | None, ca: str | None = None, now: dt.datetime = NOW) -> tls.Verdict:
+    return tls.judge(
+        certificate=tls.Pem("certificate_variable", "/a.crt", certificate, "No such file"),
+        key=tls.Pem("key_variable", "/a.key", key, "Permission denied"),
+        ca=tls.Pem("ca_variable", "/ca.crt", ca or pem(ROOT.certificate), "No such file"),
+        names=NAMES,
+        now=now,
+        warn_days=30,
+    )
+
+
+def test_files_that_belong_together_have_no_problem() -> None:
+    verdict = judge(*ROOT.issue())
+
+    assert (verdict.problems, verdict.warnings) == ((), ())
+    assert verdict.not_after == NOW + dt.timedelta(days=90)
+
+
+def test_files_that_cannot_be_read_are_all_named_with_the_reason() -> None:
+    verdict = judge(None, None)
+
+    assert "certificate_variable (/a.crt) cannot be read: No such file" in verdict.problems[0]
+    assert "key_variable (/a.key) cannot be read: Permission denied" in verdict.problems[1]
+
+
+def test_another_certificates_key_is_refused() -> None:
+    certificate, _ = ROOT.issue()
+    _, key = ROOT.issue()
+
+    assert "is not the key of" in judge(certificate, key).problems[0]
+
+
+def test_another_authority_of_the_same_name_is_refused() -> None:
+    assert "does not lead to ca_variable" in judge(*Issuer("root").issue()).problems[0]
+
+
+def test_an_intermediate_counts_when_the_certificate_file_carries_it() -> None:
+    middle = Issuer("middle", ROOT)
+    certificate, key = middle.issue()
+
+    assert "does not lead to" in judge(certificate, key).problems[0]
+    assert judge(certificate + pem(middle.certificate), key).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [(["node.example.org"], "vault.example.org"), ([], "no DNS name at all"), (["*.org"], "node.example.org")],
+)
+def test_names_that_are_missing_are_named(names: list[str], missing: str) -> None:
+    assert missing in judge(*ROOT.issue(names)).problems[0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "covered"),
+    [
+        ("a.example.org", "A.example.org", True),
+        ("*.example.org", "a.example.org", True),
+        ("*.example.org", "b.a.example.org", False),
+        ("*.example.org", "example.org", False),
+        ("*", "localhost", False),
+    ],
+)
+def test_a_wildcard_covers_one_label(pattern: str, name: str, covered: bool) -> None:
+    assert tls.covers(pattern, name) is covered
+
+
+def test_an_ended_certificate_is_refused_and_one_about_to_end_is_worth_a_warning() -> None:
+    assert "ended on" in judge(*ROOT.issue(days=-1)).problems[0]
+    soon = judge(*ROOT.issue(days=20))
+    assert (soon.problems, len(soon.warnings)) == ((), 1)
+
+
+def test_a_certificate_of_tomorrow_is_refused() -> None:
+    problems = judge(*ROOT.issue(), now=NOW - dt.timedelta(days=200)).problems
+
+    assert any("is not valid before" in sentence for sentence in problems)
+
+
+def test_a_client_certificate_is_refused() -> None:
+    assert "serverAuth" in judge(*ROOT.issue(usage=ExtendedKeyUsageOID.CLIENT_AUTH)).problems[0]
+
+
+@pytest.mark.parametrize("text", ["", "rubbish", "-----BEGIN PRIVATE KEY-----\nSECRETSECRET\n-----END PRIVATE KEY-----\n"])
+def test_a_key_that_cannot_be_parsed_is_not_quoted(text: str) -> None:
+    certificate, _ = ROOT.issue()
+    (problem,) = judge(certificate, text).problems
+
+    assert "holds no PEM private key" in problem
+    assert "SECRET" not in problem
+
+
+def test_a_key_with_a_passphrase_is_refused_with_the_way_out() -> None:
+    certificate, _ = ROOT.issue()
+    locked = key_pem(ec.generate_private_key(ec.SECP256R1()), b"passphrase")
+
+    assert "use ansible-vault" in judge(certificate, locked).problems[0]

@@ -1,0 +1,111 @@
+"""Membership is decided from gauges, without a token: the decision must not be fooled by any of their combinations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.egi_secrets.members import (
+    Autopilot,
+    Member,
+    is_settled,
+    member_problems,
+    voter_problems,
+)
+from ansible.module_utils.egi_secrets.standing import wait_until_settled
+from hypothesis import given
+from hypothesis import strategies as st
+
+EXPECTED = ["vault-ifca", "vault-iisas", "vault-infn"]
+GOOD = Autopilot(healthy=True, failure_tolerance=1, nodes=dict.fromkeys(EXPECTED, True))
+STANDBY = Member(
+    name="vault-infn", answers=True, initialized=True, sealed=False, active=False, cluster_id="c", leader="https://a:8200",
+    autopilot=None,
+)  # fmt: skip
+ACTIVE = replace(STANDBY, name="vault-iisas", active=True, autopilot=GOOD)
+CLUSTER = [ACTIVE, STANDBY, replace(STANDBY, name="vault-ifca")]
+
+
+def test_three_voters_are_fine() -> None:
+    assert member_problems(CLUSTER, EXPECTED) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        (replace(GOOD, failure_tolerance=0), "survives"),
+        (replace(GOOD, nodes={**GOOD.nodes, "stranger": True}), "stranger"),
+        (replace(GOOD, nodes={"vault-iisas": True, "vault-infn": True}, failure_tolerance=0), "vault-ifca"),
+        (replace(GOOD, nodes={**GOOD.nodes, "vault-infn": False}), "unhealthy"),
+    ],
+)
+def test_each_flaw_is_named(wrong: Autopilot, word: str) -> None:
+    problems = member_problems([replace(ACTIVE, autopilot=wrong), *CLUSTER[1:]], EXPECTED)
+    assert any(word in problem for problem in problems)
+    assert not is_settled(replace(ACTIVE, autopilot=wrong), EXPECTED)
+
+
+@pytest.mark.parametrize(
+    ("member", "word"),
+    [
+        (replace(STANDBY, answers=False), "does not answer"),
+        (replace(STANDBY, initialized=False), "not joined"),
+        (replace(STANDBY, sealed=True), "sealed"),
+        (replace(STANDBY, cluster_id="other"), "different clusters"),
+        (replace(STANDBY, active=True, autopilot=GOOD), "Several nodes"),
+    ],
+)
+def test_a_node_that_differs_is_named(member: Member, word: str) -> None:
+    problems = member_problems([ACTIVE, member, CLUSTER[2]], EXPECTED)
+    assert any(word in problem and member.name in problem for problem in problems)
+
+
+def test_a_host_that_was_not_reached_is_named() -> None:
+    assert "vault-ifca" in member_problems(CLUSTER[:2], EXPECTED)[0]
+
+
+def test_no_leader_is_a_problem() -> None:
+    assert "No node is active" in member_problems([replace(m, active=False) for m in CLUSTER], EXPECTED)[0]
+
+
+@given(voters=st.sets(st.sampled_from(EXPECTED), min_size=1), healthy=st.sets(st.sampled_from(EXPECTED)))
+def test_the_tolerance_tells_whether_all_of_an_odd_cluster_vote(voters: set[str], healthy: set[str]) -> None:
+    """Autopilot's own arithmetic: healthy voters less the quorum of the voters."""
+    tolerance = max(0, len(voters & healthy) - (len(voters) // 2 + 1))
+    told = Autopilot(
+        healthy=healthy == set(EXPECTED), failure_tolerance=tolerance, nodes={n: n in healthy for n in EXPECTED}
+    )
+    assert (voter_problems(told, EXPECTED) == []) == (voters == set(EXPECTED) == healthy)
+
+
+def test_waiting_ends_where_it_cannot_help() -> None:
+    assert is_settled(replace(STANDBY, sealed=True), EXPECTED)
+    assert not is_settled(replace(STANDBY, leader=None), EXPECTED)
+    assert not is_settled(replace(STANDBY, answers=False), EXPECTED)
+    assert not is_settled(replace(ACTIVE, autopilot=None), EXPECTED)
+
+
+def test_waiting_is_bounded_and_returns_what_was_seen_last(tmp_path: Path) -> None:
+    seen = wait_until_settled(tmp_path / "no.sock", EXPECTED, timeout=0.3)
+    assert not seen.settled
+    assert seen.waited >= 0.3
+    sealed = {"health": {"initialized": True, "sealed": True}}
+    assert wait_until_settled(tmp_path, EXPECTED, timeout=60, look=lambda _: sealed).settled
+
+
+def test_a_nodes_state_is_read() -> None:
+    server = {
+        "health": {"initialized": True, "sealed": False, "cluster_id": "c"},
+        "leader": {"is_self": True, "leader_address": "https://a:8200"},
+        "autopilot": {"healthy": True, "failure_tolerance": 1, "nodes": dict.fromkeys(EXPECTED, True)},
+    }
+    assert Member.from_node_state("vault-iisas", {"server": server}) == ACTIVE
+
+
+@pytest.mark.parametrize(
+    "state", [None, {}, {"server": None}, {"server": {"health": None, "leader": None, "autopilot": None}}]
+)
+def test_a_node_that_says_nothing_is_sealed_and_silent(state: dict[str, object] | None) -> None:
+    member = Member.from_node_state("vault-infn", state)
+    assert (member.answers, member.sealed, member.active) == (False, True, False)
