@@ -87,7 +87,8 @@ help:  ## print this
 
 $(CACHE)/packages: Makefile
 	@mkdir -p $(@D)
-	missing=$$(dpkg-query --show --showformat '$${db:Status-Status} $${Package}\n' $(DEBIAN_PACKAGES) 2> /dev/null |
+	# dpkg-query fails for a package that it never heard of: that is one of the missing.
+	missing=$$({ dpkg-query --show --showformat '$${db:Status-Status} $${Package}\n' $(DEBIAN_PACKAGES) 2> /dev/null || true; } |
 	  awk '$$1 == "installed" {print $$2}' | sort | comm -13 - <(tr ' ' '\n' <<< "$(DEBIAN_PACKAGES)" | sort -u) | xargs)
 	if [[ -n "$$missing" ]]; then
 	  echo "Installing Debian packages: $$missing"
