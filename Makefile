@@ -105,5 +105,5 @@ $(CACHE)/openbao/bao: roles/vault_server/vars/main/releases.yml inventories/lab/
 $(VENV)/ready: requirements.txt | $(CACHE)/packages
 	@echo "Making the Python environment from pinned requirements (a minute, the first time)"
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
 	touch $@
