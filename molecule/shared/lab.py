@@ -66,7 +66,8 @@ class Lab:
         self.subnet = os.environ.get("LAB_SUBNET", "10.213.10")
         self.resource = f"egi-secrets-{self.name}"
         self.state = PROJECT / ".lab" / self.name
-        self.addresses = {node: f"{self.subnet}.{last}" for last, node in enumerate(self.nodes, start=11)}
+        hosts = dict(zip(self.nodes, range(11, 14), strict=True)) | {"checkin": 30, "vm": 40, "vm-job": 41}
+        self.addresses = {host: f"{self.subnet}.{last}" for host, last in hosts.items()}
 
     # --- playbooks -----------------------------------------------------------------------------------------------------
 
@@ -138,12 +139,12 @@ class Lab:
 
     # --- hosts ---------------------------------------------------------------------------------------------------------
 
-    def ssh(self, node: str, command: str, *, check: bool = True) -> str:
+    def ssh(self, node: str, command: str, *, check: bool = True, stdin: str = "") -> str:
         """Run a shell command on a host as root, and return what it prints on standard output."""
         done = subprocess.run(
             ["ssh", "-i", self.state / "ssh/id_ed25519", "-o", f"UserKnownHostsFile={self.state / 'ssh/known_hosts'}",
              "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=5", f"root@{self.addresses[node]}", command],
-            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False, input=stdin,
         )  # fmt: skip
         if check:
             assert done.returncode == 0, f"{node}: {command}\n{done.stdout}{done.stderr}"

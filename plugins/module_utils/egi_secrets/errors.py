@@ -56,3 +56,11 @@ class BundleNotWrittenError(CeremonyError):
     def __init__(self, content: str, sentence: str) -> None:
         super().__init__(sentence)
         self.content = content
+
+
+class DeclarationError(SecretsError):
+    """What the inventory declares is not sound; the message has a sentence for each thing that is wrong."""
+
+
+class ReconcileError(SecretsError):
+    """The configuration cannot be brought to what is declared; the message says what stands and what to do."""

@@ -1,0 +1,119 @@
+# Operators in their daily role: all that the playbooks of every day need, and no user's secret.
+
+# How the cluster stands.
+path "sys/storage/raft/configuration" {
+  capabilities = ["read"]
+}
+
+path "sys/storage/raft/autopilot/*" {
+  capabilities = ["read"]
+}
+
+path "sys/ha-status" {
+  capabilities = ["read"]
+}
+
+path "sys/host-info" {
+  capabilities = ["read"]
+}
+
+path "sys/metrics" {
+  capabilities = ["read"]
+}
+
+path "sys/audit" {
+  capabilities = ["read", "sudo"]
+}
+
+# Hand leadership over before maintenance.
+path "sys/step-down" {
+  capabilities = ["update", "sudo"]
+}
+
+# A snapshot is encrypted by the barrier: it opens with a threshold of shares only.
+path "sys/storage/raft/snapshot" {
+  capabilities = ["read"]
+}
+
+# What is configured, to show drift. Nothing of it can be changed in this role.
+path "sys/mounts" {
+  capabilities = ["read"]
+}
+
+path "sys/mounts/*" {
+  capabilities = ["read"]
+}
+
+path "sys/auth" {
+  capabilities = ["read"]
+}
+
+path "sys/auth/*" {
+  capabilities = ["read", "sudo"]
+}
+
+path "sys/policies/*" {
+  capabilities = ["read", "list"]
+}
+
+path "sys/quotas/*" {
+  capabilities = ["read", "list"]
+}
+
+path "auth/jwt/config" {
+  capabilities = ["read"]
+}
+
+path "auth/jwt/role" {
+  capabilities = ["list"]
+}
+
+path "auth/jwt/role/*" {
+  capabilities = ["read", "list"]
+}
+
+path "auth/oidc/config" {
+  capabilities = ["read"]
+}
+
+path "auth/oidc/role" {
+  capabilities = ["list"]
+}
+
+path "auth/oidc/role/*" {
+  capabilities = ["read", "list"]
+}
+
+path "auth/approle/role" {
+  capabilities = ["list"]
+}
+
+path "auth/approle/role/+" {
+  capabilities = ["read"]
+}
+
+path "identity/group/*" {
+  capabilities = ["read", "list"]
+}
+
+path "identity/group-alias/*" {
+  capabilities = ["read", "list"]
+}
+
+path "operations/*" {
+  capabilities = ["read", "list"]
+}
+
+# Holds: a site that is drained is no candidate for the generic hostname.
+path "operations/data/holds/*" {
+  capabilities = ["create", "read", "update", "delete"]
+}
+
+path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
+
+# Here too, and not by the policy default alone: an operator must be able to end their login when that one is amiss.
+path "auth/token/revoke-self" {
+  capabilities = ["update"]
+}

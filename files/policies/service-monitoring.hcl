@@ -1,0 +1,4 @@
+# Monitoring: read the metrics.
+path "sys/metrics" {
+  capabilities = ["read"]
+}

@@ -1,0 +1,80 @@
+"""As whom a run acts: with a token, as an operator who logs in for it, or once, at the very start, with the root token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from .. import bundle as bundles
+from .. import root_token
+from ..api import Secret
+from ..errors import ReconcileError, RefusedError
+from .apply import log_in
+from .server import Server
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What is at the keyboard; the first that is there counts.
+
+    Attributes:
+        token: a token of the service, or empty.
+        jwt: an operator's access token, or empty.
+        login_path: path of the auth method that takes it.
+        login_role: role to log in with.
+        bundle_file: the unseal bundle with the first root token, or empty.
+        gnupg_homes: GnuPG homes that may decrypt it, "" for the operator's own.
+    """
+
+    token: Secret
+    jwt: Secret
+    login_path: str
+    login_role: str
+    bundle_file: str
+    gnupg_homes: Sequence[str]
+
+
+@contextmanager
+def acting(server: Server, credentials: Credentials) -> Iterator[str]:
+    """Have `server` act with the credentials, and revoke afterwards what was got for this run alone.
+
+    Yields:
+        As whom, for people to read.
+
+    Raises:
+        ReconcileError: there are none, or the login was refused.
+        SecretsError: the root token cannot be decrypted.
+    """
+    if credentials.token.reveal():
+        server.act_with(credentials.token)
+        yield "the given token"
+    elif credentials.jwt.reveal():
+        token = _log_in(server, credentials)
+        server.act_with(token)
+        try:
+            yield f"role {credentials.login_role}"
+        finally:
+            server.request("POST", "auth/token/revoke-self", token=token)
+    elif credentials.bundle_file:
+        bundle = bundles.require(credentials.bundle_file)
+        if bundle.root_token.revoked_at:
+            raise ReconcileError(
+                f"The first root token was revoked on {bundle.root_token.revoked_at}: act as an operator, with "
+                "OIDC_ACCESS_TOKEN in the environment."
+            )
+        server.act_with(root_token.decrypt(bundle, list(credentials.gnupg_homes)))
+        yield "the first root token"
+    else:
+        raise ReconcileError("Nobody is at the keyboard: export OIDC_ACCESS_TOKEN as an operator, or VAULT_TOKEN.")
+
+
+def _log_in(server: Server, credentials: Credentials) -> Secret:
+    try:
+        return log_in(server, credentials.jwt, credentials.login_path, credentials.login_role)
+    except RefusedError as error:
+        raise ReconcileError(
+            f"The login at auth/{credentials.login_path} with role {credentials.login_role} was refused: HTTP "
+            f"{error.status}, {'; '.join(error.reasons) or 'without a reason'}. Is OIDC_ACCESS_TOKEN a fresh token of one "
+            "of vault_config_operators?"
+        ) from None

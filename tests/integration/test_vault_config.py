@@ -1,0 +1,226 @@
+"""The module vault_config against a real server."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.egi_secrets.errors import ReconcileError, RefusedError
+from ansible.module_utils.egi_secrets.reconcile import ledger
+from ansible.module_utils.egi_secrets.reconcile.server import Server as Client
+
+from tests.integration.configured import OPERATOR, Configured, declared
+from tests.integration.servers import Authority, Cluster
+
+POLICIES = Path(__file__).resolve().parents[2] / "files/policies"
+
+
+@pytest.fixture(scope="module")
+def policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(POLICIES, tmp_path_factory.mktemp("files") / "policies"))
+
+
+@pytest.fixture
+def service(tmp_path: Path, policy_dir: Path) -> Iterator[Configured]:
+    cluster = Cluster(tmp_path, ["one"], Authority(tmp_path))
+    try:
+        yield Configured.start(cluster, policy_dir)
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def configured(service: Configured) -> Configured:
+    service.run().succeeded()
+    return service
+
+
+def ids(plan: list[dict[str, str]]) -> set[str]:
+    return {f"{step['action']} {step['id']}" for step in plan}
+
+
+def test_everything_is_made_at_once_and_nothing_the_second_time(service: Configured) -> None:
+    dry = service.run(check_mode=True).succeeded()
+    assert dry["changed"]
+    assert service.client().names("sys/policies/acl") == ["default", "root"]
+
+    first = service.run().succeeded()
+    assert first["changed"]
+    assert ids(first["plan"]) == ids(dry["plan"])
+    second = service.run(jwt=service.operator_token).succeeded()
+    assert second["plan"] == [], second["diff"]
+    assert not second["changed"]
+    assert second["foreign"] == []
+    assert second["acted_as"] == "role configurator"
+
+
+def test_the_hand_over_makes_the_operators_way_in_and_an_operator_does_the_rest(service: Configured) -> None:
+    first = service.run(access_only=True).succeeded()
+    assert "create role:jwt/configurator" in ids(first["plan"])
+    assert "create role:jwt/personal" not in ids(first["plan"])
+
+    rest = service.run(jwt=service.operator_token).succeeded()
+    assert "create role:jwt/personal" in ids(rest["plan"])
+    assert not service.run(jwt=service.operator_token).succeeded()["changed"]
+
+
+def test_members_reach_their_vo_and_a_locker_does_not(configured: Configured) -> None:
+    member = configured.log_in("vo.one", "ada@egi.eu", entitlements=["urn:one"])
+    member.write("secrets/vos/vo.one/key", {"a": "1"})
+    locker = member.write("auth/token/create", {"policies": ["default"], "ttl": "60s", "renewable": False})
+    with pytest.raises(RefusedError, match="403"):
+        configured.client(locker["auth"]["client_token"]).read("secrets/vos/vo.one/key")
+
+
+DRIFT: dict[str, Callable[[Client], object]] = {
+    "mount:secrets": lambda client: client.write("sys/mounts/secrets/tune", {"description": "mine"}),
+    "auth:approle": lambda client: client.write("sys/auth/approle/tune", {"max_lease_ttl": "1h"}),
+    "policy:personal": lambda client: client.write(
+        "sys/policies/acl/personal", {"policy": 'path "x" { capabilities = ["read"] }'}
+    ),
+    "policy:default": lambda client: client.write(
+        "sys/policies/acl/default", {"policy": 'path "x" { capabilities = ["read"] }'}
+    ),
+    "role:jwt/personal": lambda client: client.write(
+        "auth/jwt/role/personal", {**(client.read("auth/jwt/role/personal") or {}), "token_period": "100h"}
+    ),
+    "role:approle/backup": lambda client: client.write("auth/approle/role/backup", {"token_bound_cidrs": []}),
+    "group:people": lambda client: client.write("identity/group/name/people", {"policies": ["personal", "operator"]}),
+    "group:vo-vo.one-write": lambda client: client.delete("identity/group/name/vo-vo.one-write"),
+    "quota:logins": lambda client: client.write("sys/quotas/rate-limit/logins", {"path": "auth/jwt/login", "rate": 1000}),
+}
+
+
+def test_drift_of_each_kind_is_shown_and_mended(configured: Configured) -> None:
+    for spoil in DRIFT.values():
+        spoil(configured.client())
+
+    shown = configured.run(check_mode=True, jwt=configured.operator_token, login_role="operator").succeeded()
+    assert {step["id"] for step in shown["plan"]} == set(DRIFT)
+    assert "token_period: 360000" in shown["diff"]["before"]
+    configured.run(jwt=configured.operator_token).succeeded()
+    assert not configured.run(jwt=configured.operator_token).succeeded()["changed"]
+
+
+def test_what_is_declared_no_longer_goes_and_what_holds_data_stays(configured: Configured) -> None:
+    client = configured.client()
+    client.write("secrets/vos/vo.two/deep/key", {"a": "1"})
+    client.write("sys/policies/acl/foreign", {"policy": 'path "x" { capabilities = ["read"] }'})
+    client.write("sys/mounts/foreign", {"type": "kv"})
+    less = declared(configured.provider)
+    less["vos"] = less["vos"][:1]
+    less["auth"] = less["auth"][:1]
+    less["roles"] = less["roles"][:3]
+    less["groups"] = []
+
+    run = configured.run(less).succeeded()
+    assert {
+        "remove role:jwt/vo.two",
+        "remove role:jwt/vo.two.writers",
+        "remove policy:vo-vo.two-read",
+        "remove group:people",
+    } <= ids(run["plan"])
+    assert set(run["foreign"]) == {"policy:foreign", "mount:foreign"}
+    kept = " ".join(run["kept"])
+    assert "vo:vo.two is kept" in kept
+    assert "auth:approle is kept" in kept
+    assert client.read("secrets/vos/vo.two/deep/key") == {"a": "1"}
+    assert not configured.run(less).succeeded()["changed"]
+
+    gone = configured.run(less, remove=["vo:vo.two", "auth:approle"]).succeeded()
+    assert ids(gone["plan"]) == {"remove vo:vo.two", "remove auth:approle"}
+    assert client.read("secrets/vos/vo.two/deep/key") is None
+    assert client.read("sys/policies/acl/foreign") is not None
+
+
+def with_secret(service: Configured, secret: str) -> dict[str, Any]:
+    declaration = declared(service.provider)
+    authority = service.cluster.ca_file.read_text()
+    settings = {"kubernetes_host": "https://kubernetes.test", "kubernetes_ca_cert": authority, "disable_local_ca_jwt": True}
+    method = {"path": "pods", "type": "kubernetes", "settings": settings, "secret_settings": {"token_reviewer_jwt": secret}}
+    declaration["auth"].append(method)
+    return declaration
+
+
+def test_a_secret_that_the_server_does_not_return_is_compared_and_never_shown(configured: Configured) -> None:
+    first = configured.run(with_secret(configured, "correct horse")).succeeded()
+    assert "token_reviewer_jwt: (hidden)" in first["diff"]["after"]
+    assert not configured.run(with_secret(configured, "correct horse")).succeeded()["changed"]
+    other = configured.run(with_secret(configured, "battery staple")).succeeded()
+    assert ids(other["plan"]) == {"update config:pods"}
+    assert not configured.run(with_secret(configured, "battery staple")).succeeded()["changed"]
+    assert not [secret for secret in ("correct horse", "battery staple") if secret in first.output + other.output]
+
+
+def spoilt(service: Configured, role: str, **settings: Any) -> dict[str, Any]:
+    declaration = copy.deepcopy(declared(service.provider))
+    for each in declaration["roles"]:
+        if each["name"] == role:
+            each["settings"].update(settings)
+    return declaration
+
+
+@pytest.mark.parametrize("role", ["operator", "configurator"])
+def test_a_role_that_would_lock_operators_out_is_not_written(configured: Configured, role: str) -> None:
+    wrong = spoilt(configured, role, bound_claims={"azp": ["cli"], "sub": ["nobody@egi.eu"]})
+    sentence = configured.run(wrong, jwt=configured.operator_token).refused()
+    assert f"a login with role {role} was refused" in sentence
+    configured.log_in(role)
+    assert not configured.run(jwt=configured.operator_token).succeeded()["changed"]
+
+
+def test_a_policy_with_which_nobody_could_configure_is_not_written(configured: Configured, tmp_path: Path) -> None:
+    policies = tmp_path / "narrow"
+    shutil.copytree(configured.policy_dir, policies)
+    (policies / "configurator.hcl").write_text('path "sys/mounts" {\n  capabilities = ["read"]\n}\n')
+    sentence = configured.run(jwt=configured.operator_token, policy_dir=str(policies)).refused()
+    assert "with role configurator nobody could" in sentence
+    assert not configured.run(jwt=configured.operator_token).succeeded()["changed"]
+
+
+def test_login_settings_that_do_not_work_are_put_back(configured: Configured) -> None:
+    wrong = declared(configured.provider)
+    wrong["auth"][0]["settings"]["bound_issuer"] = "https://elsewhere.test"
+    sentence = configured.run(wrong, jwt=configured.operator_token).refused()
+    assert "so it is as it was" in sentence
+    configured.log_in("configurator")
+    assert not configured.run(jwt=configured.operator_token).succeeded()["changed"]
+
+
+def test_a_change_of_the_login_without_a_token_to_try_it_is_refused(configured: Configured) -> None:
+    wrong = spoilt(configured, "configurator", token_ttl="30m")
+    prove = {"jwt": "", "login_roles": ["operator", "configurator"]}
+    assert "no access token is at hand" in configured.run(wrong, prove=prove).refused()
+    assert not configured.run().succeeded()["changed"]
+
+
+def test_bad_declarations_change_nothing(service: Configured, tmp_path: Path) -> None:
+    policies = tmp_path / "broken"
+    shutil.copytree(service.policy_dir, policies)
+    (policies / "personal.hcl").write_text('path "secrets/users/${jwt_accessor}/*" {\n  capabilities = ["raed"]\n')
+    assert "is no HCL" in service.run(policy_dir=str(policies)).refused()
+    twice = declared(service.provider)
+    twice["vos"][1]["entitlement"] = "urn:one"
+    assert "the same entitlement" in service.run(twice).refused()
+    assert service.client().names("sys/policies/acl") == ["default", "root"]
+
+
+def test_another_run_at_the_same_time_is_noticed(configured: Configured) -> None:
+    client = configured.client()
+    mine = ledger.read(client, "operations")
+    theirs = ledger.read(client, "operations")
+    ledger.write(client, "operations", mine, {**mine.made, "policy": mine.made["policy"] | {"a"}}, mine.hashes)
+    with pytest.raises(ReconcileError, match="at the same time"):
+        ledger.write(client, "operations", theirs, {**theirs.made, "policy": theirs.made["policy"] | {"b"}}, theirs.hashes)
+
+
+def test_an_operator_is_needed(configured: Configured) -> None:
+    stranger = configured.provider.token("stranger@egi.eu")
+    sentence = configured.run(jwt=stranger).refused()
+    assert "was refused" in sentence
+    assert OPERATOR not in sentence
+    assert stranger not in sentence
