@@ -70,8 +70,9 @@ requirements: $(VENV)/ready  ## pin requirements.in anew, with hashes
 	  --no-emit-find-links --quiet --output-file requirements.txt requirements.in
 
 .PHONY: docs
-docs: $(VENV)/ready  ## write docs/variables.md from the roles' argument specs
+docs: $(VENV)/ready  ## write docs/variables.md from the roles' argument specs, and docs/access.md from the access matrix
 	python docs/make_variables.py
+	python docs/make_access_matrix.py
 
 .PHONY: clean
 clean:  ## remove the venv and what is cached (host images, binaries); a lab that stands is left alone

@@ -126,8 +126,3 @@ def subjects_of_people(lab: Lab) -> dict[str, str]:
     """Return the subject of each person of the lab."""
     people = json.loads((lab.state / "checkin/people.json").read_text())
     return {person["name"]: person["subject"] for person in people}
-
-
-def test_the_page_is_fresh() -> None:
-    page = (PROJECT / "docs/access.md").read_text()
-    assert MATRIX.page() in page
