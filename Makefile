@@ -41,6 +41,11 @@ lab-shell:  ## open a shell on a host of the lab: make lab-shell HOST=vault-infn
 	address=$$(ansible-inventory --host "$$HOST" | $(PYTHON) -c 'import json, sys; print(json.load(sys.stdin)["lab_address"])')
 	exec ssh -i $(LAB)/ssh/id_ed25519 -o UserKnownHostsFile=$(LAB)/ssh/known_hosts -o StrictHostKeyChecking=yes root@$(LAB_SUBNET).$$address
 
+.PHONY: lab-token
+lab-token:  ## print an access token of a lab person: make lab-token USER=ada
+	@$(MAKE) --silent $(VENV)/ready >&2  # the token alone on standard output
+	playbooks/lab/files/lab-token $(if $(filter command line,$(origin USER)),"$$USER")
+
 .PHONY: lab-down
 lab-down: $(VENV)/ready  ## remove the lab: hosts, network, images, keys
 	$(PLAY) playbooks/lab/destroy.yml
