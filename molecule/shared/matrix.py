@@ -27,7 +27,9 @@ class Row:
         allowed: capabilities by persona; whoever is missing has none.
         body: what is posted to an `api` path.
         untried: capabilities that do harm where they are used.
+        only: capabilities that the path knows, where it does not know all.
         refused_body: whether it is the body that is refused, not the path.
+        unauthenticated: whether the server asks for no token there, so that no token says what it may do.
         version: of the KV mount.
     """
 
@@ -37,13 +39,19 @@ class Row:
     allowed: Mapping[str, str]
     body: Any = None
     untried: str = ""
+    only: str = ""
     refused_body: bool = False
+    unauthenticated: bool = False
     version: int = 1
 
     @property
     def tries(self) -> str:
         """The capabilities that are tried, in the order in which they can be."""
-        return "u" if self.refused_body else CAPABILITIES[self.kind]
+        if self.refused_body:
+            return "u"
+        if self.kind == "api" and self.path.endswith("/") and not self.only:
+            return "rl"  # the server takes no other method there, whoever asks
+        return self.only or CAPABILITIES[self.kind]
 
     @property
     def content(self) -> dict[str, Any]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from checkin import Checkin
-from lab import Answer, Lab
+from lab import PROJECT, Answer, Lab
+
+Request = tuple[str, str, Any, str]  # method, path, body, token
 
 NODE = "vault-infn"
 REDIRECT = f"https://{NODE}.lab.test:8200/ui/vault/auth/oidc/oidc/callback"
@@ -89,19 +92,23 @@ class Personas:
         operator = self.token("configurator")
         role_id = self.lab.api(NODE, "GET", f"{role}/role-id", token=operator).body["data"]["role_id"]
         secret_id = self.lab.api(NODE, "POST", f"{role}/secret-id", {}, token=operator).body["data"]["secret_id"]
-        return _token(self.from_node("POST", "auth/approle/login", {"role_id": role_id, "secret_id": secret_id}))
+        login: Request = ("POST", "auth/approle/login", {"role_id": role_id, "secret_id": secret_id}, "")
+        return _token(self.from_node([[login]])[0][0])
 
-    def from_node(self, method: str, path: str, body: object = None, token: str = "") -> Answer:
-        """Ask the API from a node's address, which services are bound to."""
-        lines = [f'header = "X-Vault-Token: {token}"'] if token else []
-        if body is not None:
-            lines.append(f"data = {json.dumps(json.dumps(body))}")
-        command = (
-            f"curl --silent --request {method} --cacert /etc/openbao/tls/ca.crt --config - --write-out '\\n%{{http_code}}' "
-            f"https://{NODE}.lab.test:8200/v1/{path}"
-        )
-        text, _, status = self.lab.ssh(NODE, command, stdin="\n".join(lines)).rpartition("\n")
-        return Answer(int(status), json.loads(text) if text.strip() else {})
+    def from_node(self, chains: list[list[Request]]) -> list[list[Answer]]:
+        """Make requests from a node's address, which services are bound to.
+
+        Args:
+            chains: requests as (method, path, body, token); those of a chain one after the other, chains side by side.
+        """
+        task = {"host": f"{self.lab.active()}.lab.test", "port": 8200, "ca": "/etc/openbao/tls/ca.crt", "chains": chains}
+        place = "/run/try_requests.py"
+        self.lab.ssh(NODE, f"cat > {place}", stdin=(PROJECT / "molecule/shared/try_requests.py").read_text())
+        try:
+            answers = json.loads(self.lab.ssh(NODE, f"python3 {place}", stdin=json.dumps(task)))
+        finally:
+            self.lab.ssh(NODE, f"rm {place}")
+        return [[Answer(status, body) for status, body in chain] for chain in answers]
 
 
 def _token(answer: Answer) -> str:

@@ -1,7 +1,7 @@
 """Runs on a host of the lab: makes the requests that come on standard input, and prints what each was answered.
 
-Input: JSON {"host": …, "port": …, "ca": …, "chains": [[[method, path, body, token], …], …]}. The requests of a chain are made
-one after the other, chains side by side. Output: JSON, a list of lists of [status, error words]. Standard library only.
+Input: JSON {"host": …, "port": …, "ca": …, "chains": [[[method, path, body, token], …], …]}. The requests of a chain are
+made one after the other, chains side by side. Output: JSON, a list of lists of [status, JSON body]. Standard library only.
 """
 
 import http.client
@@ -38,12 +38,12 @@ def ask(connection: http.client.HTTPSConnection, method: str, path: str, body: o
             break
         time.sleep(0.5)  # the rate limit of one address, which all personas share here
     else:
-        return [GAVE_UP, "rate limited for half a minute"]
+        return [GAVE_UP, {"errors": ["rate limited for half a minute"]}]
     try:
-        words = "; ".join(json.loads(text).get("errors") or [])
-    except (ValueError, AttributeError):
-        words = ""
-    return [answer.status, words]
+        told = json.loads(text)
+    except ValueError:
+        told = {}
+    return [answer.status, told if isinstance(told, dict) else {}]
 
 
 if __name__ == "__main__":
