@@ -160,6 +160,18 @@ def test_a_refresh_token_gives_a_new_access_token(checkin: Checkin, ada: Tokens)
     assert claims_of(again.access)["entitlements"] == claims_of(ada.access)["entitlements"]
 
 
+def test_a_public_client_may_give_its_name_with_an_empty_secret_as_oidc_agent_does(
+    client: requests.Session, ada: Tokens
+) -> None:
+    question = {"grant_type": "refresh_token", "refresh_token": ada.refresh}
+    answers = {
+        name: client.post(f"{ENDPOINTS}/token", question, auth=(name, ""), timeout=5)
+        for name in ("fedcloud-cli", "vault-web")
+    }
+    assert claims_of(answers["fedcloud-cli"].json()["access_token"])["azp"] == "fedcloud-cli"
+    assert answers["vault-web"].json()["error"] in ("invalid_client", "invalid_request")
+
+
 def test_a_device_gets_tokens_once_its_person_agreed(checkin: Checkin) -> None:
     tokens = checkin.device("ben")
     assert claims_of(tokens.access)["sub"] == checkin.people["ben"]

@@ -6,6 +6,7 @@ import { createServer } from 'node:https';
 import { Provider } from 'oidc-provider';
 
 import { configuration, routes } from './configuration.mjs';
+import { acceptEmptySecret } from './empty-secret.mjs';
 import { interaction } from './interaction.mjs';
 import { readKeys } from './keys.mjs';
 import { settings, tls } from './settings.mjs';
@@ -23,6 +24,7 @@ provider.Client.prototype.compareClientSecret = function compareClientSecret(giv
   return wanted.length === digest.length && timingSafeEqual(digest, wanted);
 };
 provider.on('server_error', (ctx, error) => console.error(ctx.method, ctx.path, error));
+provider.use(acceptEmptySecret);
 provider.use(userinfo(settings.issuer, routes.userinfo, keys));
 provider.use(interaction(provider));
 
