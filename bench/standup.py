@@ -70,7 +70,7 @@ def trivial_playbook(tasks: int) -> Path:
 def in_turn(lab: Lab) -> tuple[float, int]:
     """Stand up with three turns of two operators, each at a keyboard of their own; return seconds and tasks."""
     turns = [
-        timed(lab, "site.yml", operator="alice"),
+        timed(lab, "deploy/vault.yml", operator="alice"),
         timed(lab, "operate/unseal.yml", operator="bob"),
         timed(lab, "operate/unseal.yml", operator="alice"),
     ]
@@ -80,7 +80,7 @@ def in_turn(lab: Lab) -> tuple[float, int]:
 def together(lab: Lab) -> tuple[float, Run]:
     """Stand up with two operators' keyrings at one keyboard; return seconds and what was printed."""
     homes = json.dumps({"vault_cluster_gnupg_homes": [str(lab.state / "gpg" / name) for name in ("alice", "bob")]})
-    return timed(lab, "site.yml", "-e", homes)
+    return timed(lab, "deploy/vault.yml", "-e", homes)
 
 
 def measure(repetitions: int) -> Figures:
@@ -95,7 +95,7 @@ def measure(repetitions: int) -> Figures:
         figures.together.append(seconds)
         figures.stand_up_tasks = run.tasks
         figures.slowest = {match["name"].strip(): float(match["seconds"]) for match in TIMED.finditer(run.output)}
-        seconds, run = timed(lab, "site.yml")
+        seconds, run = timed(lab, "deploy/vault.yml")
         figures.no_change.append(seconds)
         figures.no_change_tasks = run.tasks
         assert run.recap("changed") == 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from checkin import Checkin
 from lab import Lab
 from personas import Personas
 
 
 @pytest.fixture(scope="session")
 def personas(lab: Lab) -> Personas:
-    """Everyone, with their tokens."""
+    """Everyone, with their tokens, on a service that is configured."""
+    if lab.bundle()["root_token"]["revoked_at"] is None:
+        lab.play("site.yml", jwt=Checkin(lab).token("alice"))
     return Personas(lab)

@@ -71,14 +71,16 @@ class Lab:
 
     # --- playbooks -----------------------------------------------------------------------------------------------------
 
-    def start(self, playbook: str, *arguments: str, operator: str = "alice") -> subprocess.Popen[str]:
-        """Start a playbook with one operator's keyring at the keyboard."""
+    def start(self, playbook: str, *arguments: str, operator: str = "alice", jwt: str = "") -> subprocess.Popen[str]:
+        """Start a playbook with one operator's keyring at the keyboard, and their access token where it is given."""
         environment = os.environ | {
             "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_FORCE_COLOR": "0",
             "PYTHONUNBUFFERED": "1",
             "GNUPGHOME": str(self.state / "gpg" / operator),
+            "OIDC_ACCESS_TOKEN": jwt,
+            "VAULT_TOKEN": "",
         }
         command: list[str | Path] = [Path(sys.executable).with_name("ansible-playbook"), "-i", PROJECT / "inventories/lab"]
         return subprocess.Popen(
@@ -92,15 +94,15 @@ class Lab:
             start_new_session=True,
         )
 
-    def run(self, playbook: str, *arguments: str, operator: str = "alice") -> Run:
+    def run(self, playbook: str, *arguments: str, operator: str = "alice", jwt: str = "") -> Run:
         """Run a playbook to its end, whatever that is."""
-        process = self.start(playbook, *arguments, operator=operator)
+        process = self.start(playbook, *arguments, operator=operator, jwt=jwt)
         output, _ = process.communicate()
         return Run(process.returncode, ANSI.sub("", output))
 
-    def play(self, playbook: str, *arguments: str, operator: str = "alice") -> Run:
+    def play(self, playbook: str, *arguments: str, operator: str = "alice", jwt: str = "") -> Run:
         """Run a playbook that must succeed."""
-        run = self.run(playbook, *arguments, operator=operator)
+        run = self.run(playbook, *arguments, operator=operator, jwt=jwt)
         assert run.returncode == 0, f"{playbook} failed:\n{run.output[-6000:]}"
         return run
 
@@ -132,7 +134,7 @@ class Lab:
     def stand_up(self, *arguments: str) -> list[Run]:
         """Stand the service up on bare hosts as three operators do: alice, bob, alice again."""
         return [
-            self.play("site.yml", *arguments, operator="alice"),
+            self.play("deploy/vault.yml", *arguments, operator="alice"),
             self.play("operate/unseal.yml", *arguments, operator="bob"),
             self.play("operate/unseal.yml", *arguments, operator="alice"),
         ]

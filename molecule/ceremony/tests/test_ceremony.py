@@ -68,7 +68,7 @@ def test_the_controller_keeps_no_secret(lab: Lab, secrets: list[str]) -> None:
 
 def test_the_controller_keeps_no_tls_key_in_a_temporary_file(lab: Lab) -> None:
     """Killed while the keys of all nodes are in a module's hands: they were never in a file of its own."""
-    lab.kill_at("site.yml", lambda header, _: "Refuse TLS files" in header)
+    lab.kill_at("deploy/vault.yml", lambda header, _: "Refuse TLS files" in header)
     keys = [line for path in lab.state.glob("tls/*.key") for line in path.read_text().splitlines()]
     lines = [line for line in keys if not line.startswith("-----")]
     places = [PROJECT / ".cache" / "ansible", Path.home() / ".ansible"]
@@ -127,12 +127,12 @@ def test_killed_right_after_a_task_and_run_again(lab: Lab, bare: None, task: str
             seen.append(number)
         return bool(seen) and number == seen[0] + 1
 
-    killed = lab.kill_at("site.yml", the_task_after)
+    killed = lab.kill_at("deploy/vault.yml", the_task_after)
     assert killed.returncode < 0, killed.output[-3000:]
     before = lab.bundle()["bundle_id"]
     lab.stand_up()
     assert lab.bundle()["bundle_id"] == before
-    assert lab.play("site.yml").recap("changed") == 0
+    assert lab.play("deploy/vault.yml").recap("changed") == 0
     for node in lab.nodes:
         lab.ssh(node, "systemctl reset-failed openbao; systemctl restart openbao")
     wait_for(lambda: all(lab.api(node, "GET", "sys/health").status == 503 for node in lab.nodes), 30, "all sealed")
@@ -150,9 +150,9 @@ def test_killed_in_the_middle_of_the_initialisation(lab: Lab, bare: None) -> Non
         wait_for(lambda: bool(lab.api("vault-iisas", "GET", "sys/init").body.get("initialized")), 20, "sys/init")
         return True
 
-    killed = lab.kill_at("site.yml", initialised)
+    killed = lab.kill_at("deploy/vault.yml", initialised)
     assert killed.returncode < 0, killed.output[-3000:]
-    run = lab.run("site.yml")
+    run = lab.run("deploy/vault.yml")
     if run.returncode == 0:
         assert lab.clear_shares()
     else:
@@ -160,22 +160,22 @@ def test_killed_in_the_middle_of_the_initialisation(lab: Lab, bare: None) -> Non
 
 
 def test_a_cluster_whose_bundle_is_nowhere_is_refused(lab: Lab, bare: None) -> None:
-    lab.play("site.yml")
+    lab.play("deploy/vault.yml")
     (lab.state / "unseal-bundle.json").unlink()
     for node in lab.nodes:
         lab.ssh(node, "rm " + shlex.quote("/etc/openbao/unseal-bundle.json"))
-    run = lab.run("site.yml")
+    run = lab.run("deploy/vault.yml")
     assert run.returncode != 0
     assert "empty its Raft directory" in run.text
 
 
 def test_a_bundle_of_another_cluster_is_refused(lab: Lab, bare: None) -> None:
-    lab.play("site.yml")
+    lab.play("deploy/vault.yml")
     for node in lab.nodes:
         lab.ssh(
             node,
             "systemctl stop openbao; rm -rf /var/lib/openbao/*; systemctl reset-failed openbao; systemctl start openbao",
         )
-    run = lab.run("site.yml")
+    run = lab.run("deploy/vault.yml")
     assert run.returncode != 0
     assert "unseal-bundle.json" in run.output

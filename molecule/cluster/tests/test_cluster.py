@@ -69,14 +69,14 @@ def test_secrets_of_512_kb_fit_and_far_larger_ones_are_refused_clearly(lab: Lab,
 
 
 def test_a_second_run_changes_nothing(lab: Lab) -> None:
-    run = lab.play("site.yml")
+    run = lab.play("deploy/vault.yml")
     assert run.recap("changed") == 0
 
 
 def test_check_mode_on_a_running_cluster_changes_nothing_and_fails_nothing(lab: Lab) -> None:
     look = "find /etc /opt /usr/local /var/log/openbao -printf '%p %m %u %g %T@ %s\n' | grep -v audit.log | sort | sha256sum"
     before = {node: lab.ssh(node, look) for node in lab.nodes}
-    run = lab.play("site.yml", "--check", "--diff")
+    run = lab.play("deploy/vault.yml", "--check", "--diff")
     assert run.recap("changed") == 0
     assert {node: lab.ssh(node, look) for node in lab.nodes} == before
 
@@ -188,7 +188,7 @@ def test_a_host_is_rebooted_and_comes_back(lab: Lab, token: str) -> None:
     assert "1 more" in first.text
     lab.play("operate/unseal.yml", operator="carol")
     wait_for(lambda: write(lab, victim, "rebooted", victim, token) == 204, 10, "a write through the rebooted node")
-    assert lab.play("site.yml").recap("changed") == 0
+    assert lab.play("deploy/vault.yml").recap("changed") == 0
 
 
 # A drift of each kind: how it is made by hand, and what the run that finds it must name.
@@ -211,30 +211,30 @@ DRIFT = {
 def test_drift_of_each_kind_made_by_hand_is_found_and_mended(lab: Lab) -> None:
     for by_hand, _ in DRIFT.values():
         lab.ssh("vault-infn", by_hand)
-    run = lab.play("site.yml", "--diff")
+    run = lab.play("deploy/vault.yml", "--diff")
     text = re.sub(r"\*{3,}", "***", run.text).replace("-# by hand", "+# by hand")
     assert [kind for kind, (_, named) in DRIFT.items() if named not in text] == [], run.output[-6000:]
-    assert lab.play("site.yml").recap("changed") == 0
+    assert lab.play("deploy/vault.yml").recap("changed") == 0
 
 
 def test_a_damaged_copy_of_the_bundle_is_found(lab: Lab) -> None:
     lab.ssh("vault-infn", "echo '{}' > /etc/openbao/unseal-bundle.json")
-    run = lab.run("site.yml")
+    run = lab.run("deploy/vault.yml")
     assert run.returncode != 0
     assert "unseal bundle on vault-infn" in run.text
     assert "vault-infn" in lab.run("operate/show-status.yml").text
     lab.ssh("vault-infn", "rm /etc/openbao/unseal-bundle.json")
-    assert lab.play("site.yml").recap("changed") == 1
+    assert lab.play("deploy/vault.yml").recap("changed") == 1
 
 
 def test_a_changed_configuration_marks_a_restart_and_makes_none(lab: Lab) -> None:
     pids = {node: lab.ssh(node, "systemctl show -p MainPID --value openbao") for node in lab.nodes}
-    run = lab.play("site.yml", "-e", "vault_server_log_level=debug")
+    run = lab.play("deploy/vault.yml", "-e", "vault_server_log_level=debug")
     assert "restart pending" in run.text.lower()
     assert {node: lab.ssh(node, "systemctl show -p MainPID --value openbao") for node in lab.nodes} == pids
     status = lab.run("operate/show-status.yml")
     assert "restart" in status.text
-    lab.play("site.yml")
+    lab.play("deploy/vault.yml")
 
 
 def test_a_lost_member_is_found(lab: Lab, token: str) -> None:
@@ -242,7 +242,7 @@ def test_a_lost_member_is_found(lab: Lab, token: str) -> None:
     removed = lab.api(lab.active(), "POST", "sys/storage/raft/remove-peer", {"server_id": victim}, token=token)
     assert removed.status == 204
     time.sleep(1)
-    run = lab.run("site.yml", "-e", "vault_cluster_voter_timeout=3")
+    run = lab.run("deploy/vault.yml", "-e", "vault_cluster_voter_timeout=3")
     assert run.returncode != 0
     assert victim in run.output
     # Its way back: an empty data directory, a new start, and two shares.
@@ -250,4 +250,4 @@ def test_a_lost_member_is_found(lab: Lab, token: str) -> None:
         victim, "systemctl stop openbao; rm -rf /var/lib/openbao/*; systemctl reset-failed openbao; systemctl start openbao"
     )
     unseal(lab)
-    assert lab.play("site.yml").recap("changed") == 0
+    assert lab.play("deploy/vault.yml").recap("changed") == 0

@@ -29,12 +29,12 @@ def test_killed_and_run_again(lab: Lab, task: str, *, late: bool) -> None:
             seen.append(number)
         return bool(seen) and number == seen[0] + late
 
-    killed = lab.kill_at("site.yml", here)
+    killed = lab.kill_at("deploy/vault.yml", here)
     assert killed.returncode < 0, killed.output[-3000:]
     begun = lab.bundle()["bundle_id"] if (lab.state / "unseal-bundle.json").exists() else None
-    first = lab.run("site.yml")
+    first = lab.run("deploy/vault.yml")
     assert first.returncode == 0, first.output[-3000:]
     lab.play("operate/unseal.yml", operator="bob")
     lab.play("operate/unseal.yml", operator="alice")
     assert begun in (None, lab.bundle()["bundle_id"])
-    assert lab.play("site.yml").recap("changed") == 0
+    assert lab.play("deploy/vault.yml").recap("changed") == 0

@@ -12,7 +12,7 @@ from lab import Lab, wait_for
 
 def refused(lab: Lab, *arguments: str, says: list[str]) -> None:
     """Run site.yml, and assert that it is refused with these words and that nothing has changed."""
-    run = lab.run("site.yml", *arguments)
+    run = lab.run("deploy/vault.yml", *arguments)
     assert run.returncode != 0, run.output[-3000:]
     assert [word for word in says if word not in run.text] == [], run.output[-3000:]
     assert run.recap("changed") == 0
@@ -93,7 +93,7 @@ def test_unreadable_key_file(lab: Lab) -> None:
 
 
 def test_check_mode_on_bare_hosts_fails_nothing_and_changes_nothing(lab: Lab) -> None:
-    run = lab.play("site.yml", "--check", "--diff")
+    run = lab.play("deploy/vault.yml", "--check", "--diff")
     assert "cannot be checked" in run.text
 
 
@@ -111,7 +111,7 @@ def test_nothing_was_installed_by_any_of_these(lab: Lab) -> None:
 @pytest.fixture(scope="module")
 def waiting(lab: Lab) -> None:
     """Servers that run and hold no cluster."""
-    run = lab.run("site.yml", *extra(vault_cluster_threshold=9))
+    run = lab.run("deploy/vault.yml", *extra(vault_cluster_threshold=9))
     assert run.returncode != 0
     assert "vault_cluster_threshold" in run.text
     wait_for(lambda: all(lab.api(node, "GET", "sys/health").status == 501 for node in lab.nodes), 30, "three servers")
