@@ -26,18 +26,20 @@ DEBIAN_PACKAGES := gnupg iptables mmdebstrap netavark aardvark-dns nftables open
 .PHONY: lab
 lab: $(CACHE)/packages $(VENV)/ready  ## stand up three sites, and print how to use them
 	$(PLAY) playbooks/lab/create.yml
+	$(PLAY) playbooks/lab/checkin.yml
 	@echo; echo '--- alice stands the service up, and submits her share of the unseal key'
 	GNUPGHOME=$(LAB)/gpg/alice $(PLAY) playbooks/site.yml
 	@echo; echo '--- bob submits his: the first node opens, and the others join it'
 	GNUPGHOME=$(LAB)/gpg/bob $(PLAY) playbooks/operate/unseal.yml
-	@echo; echo '--- alice submits hers for the nodes that joined'
-	GNUPGHOME=$(LAB)/gpg/alice $(PLAY) playbooks/operate/unseal.yml
+	@echo; echo '--- alice submits hers for the nodes that joined, and as an operator who has logged in configures the service'
+	@OIDC_ACCESS_TOKEN=$$(playbooks/lab/files/lab-token alice); export OIDC_ACCESS_TOKEN
+	GNUPGHOME=$(LAB)/gpg/alice $(PLAY) playbooks/site.yml
 	@$(PLAY) playbooks/operate/show-status.yml
 	@sed -e 's|@LAB@|$(LAB)|g' -e 's|@SUBNET@|$(LAB_SUBNET)|g' playbooks/lab/files/how-to-use.txt
 
 .PHONY: lab-shell
 lab-shell:  ## open a shell on a host of the lab: make lab-shell HOST=vault-infn
-	@[[ -n "$${HOST:-}" ]] || { echo "Which host? make lab-shell HOST=vault-iisas|vault-infn|vault-ifca" >&2; exit 2; }
+	@[[ -n "$${HOST:-}" ]] || { echo "Which host? make lab-shell HOST=vault-iisas|vault-infn|vault-ifca|checkin|vm|vm-job" >&2; exit 2; }
 	address=$$(ansible-inventory --host "$$HOST" | $(PYTHON) -c 'import json, sys; print(json.load(sys.stdin)["lab_address"])')
 	exec ssh -i $(LAB)/ssh/id_ed25519 -o UserKnownHostsFile=$(LAB)/ssh/known_hosts -o StrictHostKeyChecking=yes root@$(LAB_SUBNET).$$address
 
@@ -58,7 +60,7 @@ check: $(CACHE)/packages $(VENV)/ready $(CACHE)/openbao/bao  ## lint, types, uni
 
 .PHONY: test
 test: check  ## everything that CI runs: check, and the Molecule stories
-	@.ci/stories cluster ceremony refusals
+	@.ci/stories cluster ceremony refusals access
 
 .PHONY: test-full
 test-full: test  ## what is too long for CI as well

@@ -106,7 +106,9 @@ class Lab:
         assert run.returncode == 0, f"{playbook} failed:\n{run.output[-6000:]}"
         return run
 
-    def kill_at(self, playbook: str, wanted: Callable[[str, int], bool], *arguments: str, operator: str = "alice") -> Run:
+    def kill_at(
+        self, playbook: str, wanted: Callable[[str, int], bool], *arguments: str, operator: str = "alice", jwt: str = ""
+    ) -> Run:
         """Run a playbook and kill it, with all that it started on this machine, when a line of its output says so.
 
         Args:
@@ -114,11 +116,12 @@ class Lab:
             wanted: of a task's header and its number from 0, whether to kill there.
             arguments: further ones for ansible-playbook.
             operator: whose keyring is at the keyboard.
+            jwt: their access token.
 
         Returns:
             What it printed. Its return code is negative when it was killed.
         """
-        process = self.start(playbook, *arguments, operator=operator)
+        process = self.start(playbook, *arguments, operator=operator, jwt=jwt)
         assert process.stdout
         lines, task = [], 0
         for line in process.stdout:

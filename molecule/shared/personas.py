@@ -69,12 +69,21 @@ class Personas:
         """Return the token that a person gets at the command line."""
         return _token(self.try_login(self.checkin.token(person), role))
 
-    def try_web_login(self, person: str, role: str = "web") -> Answer:
-        """Log in as the web UI does, with the authorization code flow."""
+    def try_web_login(
+        self, person: str, role: str = "web", *, before_the_answer: Callable[[], None] = lambda: None
+    ) -> Answer:
+        """Log in as the web UI does, with the authorization code flow.
+
+        Args:
+            person: who signs in.
+            role: of the web UI's auth method.
+            before_the_answer: called when Check-in has sent the browser back, and the server has not asked Check-in yet.
+        """
         asked = self.lab.api(NODE, "POST", "auth/oidc/oidc/auth_url", {"role": role, "redirect_uri": REDIRECT})
         assert asked.status == 200, asked
         answer = parse_qs(urlsplit(self.checkin.authorize(asked.body["data"]["auth_url"], person)).query)
         state, code = answer["state"][0], answer["code"][0]
+        before_the_answer()
         return self.lab.api(NODE, "GET", f"auth/oidc/oidc/callback?state={state}&code={code}")
 
     def web_login(self, person: str, role: str = "web") -> str:
