@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 from ansible.module_utils.egi_secrets.reconcile.objects import Ident, Wanted
 from ansible.module_utils.egi_secrets.reconcile.plan import Plan, Step
 from ansible.module_utils.egi_secrets.reconcile.report import diff_of, plan_of, sentences
@@ -39,6 +40,33 @@ def test_a_service_may_do_its_one_job_from_its_own_addresses_only() -> None:
 
 def test_planned_changes_are_told_in_a_line_each() -> None:
     assert filters().planned_changes([{"action": "update", "id": "role:jwt/personal"}]) == ["update role:jwt/personal"]
+
+
+OPERATORS = [{"name": "alice", "subject": "a@egi.eu"}]
+ISSUER = "https://aai.egi.eu/auth/realms/egi"
+
+
+def test_a_sound_login_has_no_problems() -> None:
+    assert filters().login_problems(OPERATORS, ISSUER, ["cli"], "*@egi.eu") == []
+
+
+@pytest.mark.parametrize(
+    ("operators", "issuer", "clients", "subjects", "words"),
+    [
+        ([], ISSUER, ["cli"], "*@egi.eu", "names nobody"),
+        ([{"subject": "*"}], ISSUER, ["cli"], "*@egi.eu", "may stand for anybody"),
+        ([{"subject": ""}], ISSUER, ["cli"], "*@egi.eu", "may stand for anybody"),
+        (OPERATORS, ISSUER, [], "*@egi.eu", "vault_config_client_ids is empty"),
+        (OPERATORS, ISSUER, ["*"], "*@egi.eu", "may stand for anybody"),
+        (OPERATORS, ISSUER, ["cli"], "*", "give what subjects end in"),
+        (OPERATORS, ISSUER, ["cli"], "*@*", "give what subjects end in"),
+        (OPERATORS, "http://aai.egi.eu", ["cli"], "*@egi.eu", "give an https URL"),
+    ],
+)
+def test_a_login_for_nobody_or_for_everybody_is_refused(
+    operators: list[dict[str, str]], issuer: str, clients: list[str], subjects: str, words: str
+) -> None:
+    assert words in " ".join(filters().login_problems(operators, issuer, clients, subjects))
 
 
 PLAN = Plan(

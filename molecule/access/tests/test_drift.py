@@ -98,6 +98,8 @@ def test_a_vo_comes_by_yaml_and_its_access_goes_with_it_but_not_its_secrets(lab:
         ({"vault_config_login_ttl": "an hour"}, "give a duration"),
         ({"vault_config_issuer": "https://checkin.lab.test/auth/realms/elsewhere"}, "so it is as it was"),
         ({"vault_config_client_ids": ["other-service"]}, "so it is as it was"),
+        ({"vault_config_operators": []}, "names nobody"),
+        ({"vault_config_client_ids": []}, "vault_config_client_ids is empty"),
         ({"vault_config_operators": [{"name": "nobody", "subject": "nobody@egi.eu"}]}, "so it is as it was"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from .. import bundle as bundles
 from .. import root_token
 from ..api import Secret
-from ..errors import ReconcileError, RefusedError
+from ..errors import ReconcileError, RefusedError, SecretsError
 from .apply import log_in
 from .server import Server
 
@@ -54,8 +54,11 @@ def acting(server: Server, credentials: Credentials) -> Iterator[str]:
         server.act_with(token)
         try:
             yield f"role {credentials.login_role}"
-        finally:
-            server.request("POST", "auth/token/revoke-self", token=token)
+        except BaseException:
+            with suppress(SecretsError):  # what went wrong first is what counts
+                server.request("POST", "auth/token/revoke-self", token=token)
+            raise
+        server.request("POST", "auth/token/revoke-self", token=token)
     elif credentials.bundle_file:
         bundle = bundles.require(credentials.bundle_file)
         if bundle.root_token.revoked_at:

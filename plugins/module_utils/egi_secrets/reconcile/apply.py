@@ -233,10 +233,13 @@ class Run:
         except SecretsError as error:
             if config and before is not None:
                 self._put_back(config, before)
-            raise ReconcileError(
-                f"The operators' login would not work any more, so it is as it was: {error} Mend the declaration and run "
-                "this again; tokens that were given out go on working."
-            ) from None
+            outcome = (
+                "would not work any more, so it is as it was: {} Mend the declaration and run this again; tokens that were "
+                "given out go on working."
+                if before is not None or not config
+                else "does not work yet: {} Mend the declaration and run this again."
+            )
+            raise ReconcileError(f"The operators' login {outcome.format(error)}") from None
         self._stage([step for step in tried if step.ident.kind == "policy"], live)
         self._stage([step for step in tried if step.ident.kind == "role"], live)
 

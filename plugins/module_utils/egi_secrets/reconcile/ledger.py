@@ -1,7 +1,8 @@
 """Who made what: policies, roles and groups carry no mark of their maker, so this project keeps a list of its own.
 
 One document a kind in a KV mount (version 2) that only operators reach, written with check-and-set, and before the change
-that it tells of: killed in between, the next run finds more listed than there is, which does no harm.
+that it tells of: killed in between, the next run finds more listed than there is, which does no harm. Its names are one
+text, a line each: OpenBao refuses JSON with more than a thousand strings (max_request_json_strings).
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def read(server: Server, mount: str) -> Ledger:
         if document == SECRETS:
             ledger.hashes = {str(key): str(value) for key, value in (content.get("hashes") or {}).items()}
         else:
-            ledger.made[document] = set(content.get("names") or [])
+            names = content.get("names") or ""
+            ledger.made[document] = set(names.split() if isinstance(names, str) else names)  # once it was a list
     return ledger
 
 
@@ -80,7 +82,7 @@ def write(
         if document == SECRETS:
             same, content = after.hashes == ledger.hashes, {"hashes": after.hashes}
         else:
-            same, content = after.made[document] == ledger.made[document], {"names": sorted(after.made[document])}
+            same, content = after.made[document] == ledger.made[document], {"names": "\n".join(sorted(after.made[document]))}
         if same:
             continue
         try:
