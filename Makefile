@@ -34,6 +34,8 @@ lab: $(CACHE)/packages $(VENV)/ready  ## stand up three sites, and print how to 
 	@echo; echo '--- alice submits hers for the nodes that joined, and as an operator who has logged in configures the service'
 	@OIDC_ACCESS_TOKEN=$$(playbooks/lab/files/lab-token alice); export OIDC_ACCESS_TOKEN
 	GNUPGHOME=$(LAB)/gpg/alice $(PLAY) playbooks/site.yml
+	@echo; echo '--- a user gets the EGI client on a VM'
+	$(PLAY) playbooks/deploy/client.yml
 	@$(PLAY) playbooks/operate/show-status.yml
 	@sed -e 's|@LAB@|$(LAB)|g' -e 's|@SUBNET@|$(LAB_SUBNET)|g' playbooks/lab/files/how-to-use.txt
 
