@@ -47,6 +47,7 @@ def test_every_cell_is_as_declared_when_it_is_tried(lab: Lab, personas: Personas
             chains.append(chain)
             cells.append((persona, row, tried))
     answers = personas.from_node(chains)
+    personas.from_node([clearing(persona, subjects, seeder) for persona in MATRIX.personas])
     wrong = []
     for (persona, row, tried), chain_answers in zip(cells, answers, strict=True):
         for capability, place in tried.items():
@@ -76,6 +77,16 @@ def test_every_cell_is_as_declared_when_the_server_is_asked(lab: Lab, personas: 
             if has & set(row.tries) != set(row.may(persona)):
                 wrong.append(f"{persona}: {row.what} ({row.path}): the server says {here}, and of the list {listed}")
     assert not wrong, "\n".join(wrong)
+
+
+def clearing(persona: str, subjects: dict[str, str], seeder: str) -> list[Request]:
+    """Return the requests that remove what trying the matrix as one persona has left."""
+    return [
+        ("DELETE", row.key(subjects, f"matrix-{persona}-{capability}").replace("/data/", "/metadata/", 1), None, seeder)
+        for row in MATRIX.rows
+        if row.kind == "kv" and not row.path.startswith("cubbyhole/")
+        for capability in "crud"
+    ]
 
 
 def chain_of(
