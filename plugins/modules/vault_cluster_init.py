@@ -22,48 +22,10 @@ description:
   - Refuses whatever would lose or mix up keys, with the remedy.
   - Runs on the controller.
 options:
-  nodes:
-    description: The members of the cluster, in the order in which they are initialised and joined.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name: {description: Inventory name., type: str, required: true}
-      url:
-        description: Address of the API, C(https://<fqdn>:<port>). Its certificate must carry that name.
-        type: str
-        required: true
-      connect_address:
-        description: IP address to connect to while TLS is verified against the name in O(nodes[].url). Empty resolves
-          the name.
-        type: str
-        default: ""
-  ca_file:
-    description: PEM file, on the controller, of the authority that signed the certificates of the nodes.
-    type: path
-    required: true
-  timeout:
-    description: Seconds to connect, and seconds to wait for each answer.
-    type: float
-    default: 5.0
-  operators:
-    description: The share-holders.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name: {description: Name of the operator., type: str, required: true}
-      pgp_key_file: {description: "File, on the controller, with that one public PGP key.", type: path, required: true}
-      shares: {description: Number of shares that this operator holds., type: int, default: 1}
-  threshold: {description: Shares needed to unseal., type: int, required: true}
   cluster_name: {description: "Name of the cluster, kept in the bundle.", type: str, required: true}
   root_token_operator:
     description: The one of O(operators) whom the first root token is encrypted to.
     type: str
-    required: true
-  bundle_file:
-    description: The copy on the controller of the unseal bundle, which holds PGP ciphertext only.
-    type: path
     required: true
   node_bundles:
     description: The copies of the bundle on the nodes.
@@ -73,10 +35,7 @@ options:
     suboptions:
       node: {description: Name of the node., type: str, required: true}
       content: {description: Text of its copy. Empty where it has none., type: str, default: ""}
-attributes:
-  check_mode: {support: full}
-  diff_mode: {support: full}
-author: EGI Cloud secret management
+extends_documentation_fragment: [egi_secrets, egi_secrets.bundle_file, egi_secrets.operators]
 """
 
 EXAMPLES = r"""

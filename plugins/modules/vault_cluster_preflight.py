@@ -19,46 +19,12 @@ description:
     soon are warnings, so that the other members can still be unsealed.
   - Changes nothing. Runs on the controller.
 options:
-  nodes:
-    description: The members of the cluster, in the order in which they are initialised and joined.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name: {description: Inventory name., type: str, required: true}
-      url:
-        description: Address of the API, C(https://<fqdn>:<port>). Its certificate must carry that name.
-        type: str
-        required: true
-      connect_address:
-        description: IP address to connect to while TLS is verified against the name in O(nodes[].url). Empty resolves
-          the name.
-        type: str
-        default: ""
-  ca_file:
-    description: PEM file, on the controller, of the authority that signed the certificates of the nodes.
-    type: path
-    required: true
-  timeout:
-    description: Seconds to connect, and seconds to wait for each answer.
-    type: float
-    default: 5.0
-  operators:
-    description: The share-holders.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name: {description: Name of the operator., type: str, required: true}
-      pgp_key_file: {description: "File, on the controller, with that one public PGP key.", type: path, required: true}
-      shares: {description: Number of shares that this operator holds., type: int, default: 1}
-  threshold: {description: Shares needed to unseal., type: int, required: true}
   key_min_days: {description: Days that the key of an operator must stay valid., type: float, default: 90.0}
   max_clock_offset: {description: Seconds that the clocks of two members may be apart., type: float, default: 1.0}
+extends_documentation_fragment: [egi_secrets, egi_secrets.operators]
 attributes:
   check_mode: {support: full}
   diff_mode: {support: none}
-author: EGI Cloud secret management
 """
 
 EXAMPLES = r"""

@@ -19,46 +19,7 @@ description:
   - Needs the keyring of the operator whom the token is encrypted to. Does nothing where the bundle says that it is
     revoked.
   - Runs on the controller.
-options:
-  nodes:
-    description: The members of the cluster, in the order in which they are initialised and joined.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name: {description: Inventory name., type: str, required: true}
-      url:
-        description: Address of the API, C(https://<fqdn>:<port>). Its certificate must carry that name.
-        type: str
-        required: true
-      connect_address:
-        description: IP address to connect to while TLS is verified against the name in O(nodes[].url). Empty resolves
-          the name.
-        type: str
-        default: ""
-  ca_file:
-    description: PEM file, on the controller, of the authority that signed the certificates of the nodes.
-    type: path
-    required: true
-  timeout:
-    description: Seconds to connect, and seconds to wait for each answer.
-    type: float
-    default: 5.0
-  bundle_file:
-    description: The copy on the controller of the unseal bundle, which holds PGP ciphertext only.
-    type: path
-    required: true
-  gnupg_homes:
-    description:
-      - GnuPG homes with the secret keys at hand. An empty string is the operator's own, with its agent and smart cards.
-      - A passphrase or PIN is asked for by the agent's pinentry. In a terminal it needs C(export GPG_TTY=$(tty)).
-    type: list
-    elements: str
-    default: [""]
-attributes:
-  check_mode: {support: full}
-  diff_mode: {support: full}
-author: EGI Cloud secret management
+extends_documentation_fragment: [egi_secrets, egi_secrets.gnupg_homes, egi_secrets.bundle_file]
 """
 
 EXAMPLES = r"""

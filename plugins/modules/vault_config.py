@@ -31,30 +31,6 @@ description:
   - Whatever changes how operators log in is tried with O(prove) before it stays.
   - Runs on the controller.
 options:
-  nodes:
-    description: The members of the cluster. The active one is talked to.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name: {description: Inventory name., type: str, required: true}
-      url:
-        description: Address of the API, C(https://<fqdn>:<port>). Its certificate must carry that name.
-        type: str
-        required: true
-      connect_address:
-        description: IP address to connect to while TLS is verified against the name in O(nodes[].url). Empty resolves
-          the name.
-        type: str
-        default: ""
-  ca_file:
-    description: PEM file, on the controller, of the authority that signed the certificates of the nodes.
-    type: path
-    required: true
-  timeout:
-    description: Seconds to connect, and seconds to wait for each answer.
-    type: float
-    default: 5.0
   concurrency:
     description: How many requests are made side by side.
     type: int
@@ -204,10 +180,7 @@ options:
         type: list
         elements: str
         required: true
-attributes:
-  check_mode: {support: full}
-  diff_mode: {support: full}
-author: EGI Cloud secret management
+extends_documentation_fragment: [egi_secrets]
 """
 
 EXAMPLES = r"""
@@ -325,7 +298,8 @@ def main() -> None:
         result = reconcile(module.params, check_mode=module.check_mode)
     except SecretsError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    # What was declared is not carried back: of a thousand VOs it would be most of the result.
+    module.exit_json(**result, invocation={"module_args": {**module.params, "declared": {}}})
 
 
 def reconcile(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
