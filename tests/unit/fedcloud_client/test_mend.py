@@ -40,6 +40,12 @@ auth.agent.get_access_token = lambda *arguments, **options: "from the agent"
 token = auth.OIDCToken()
 assert token.multiple_token(None, "mine", None) == "from the agent"
 """
+COMMAND = """
+import sys
+from fedcloudclient.cli import cli
+sys.argv[0] = "fedcloud"
+cli()
+"""
 
 
 @pytest.fixture(scope="session")
@@ -109,6 +115,15 @@ def test_what_the_user_has_saved_stays(published: Published, tmp_path: Path) -> 
     own.write_text("mytoken: my own choice\nsite: SITE\n")
     Published(published.environment, tmp_path).python(SAVE, variables={"FEDCLOUD_SITE": "OTHER"})
     assert own.read_text() == "mytoken: my own choice\noidc_agent_account: mine\nsite: SITE\n"
+
+
+def test_an_error_is_a_sentence(published: Published) -> None:
+    wanted = ("secret", "get", "name", "--oidc-agent-account", "")  # no token at all
+    assert "Traceback" in published.try_python(COMMAND, *wanted, mends=False).stderr
+    done = published.try_python(COMMAND, *wanted)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: Can not access to the ACCESS_TOKEN")
+    assert "Traceback" not in done.stderr
 
 
 # --- a release that is mended, or that is another one ----------------------------------------------------------------------

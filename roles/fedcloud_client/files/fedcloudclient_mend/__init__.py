@@ -19,7 +19,7 @@ TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the import
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence
     from importlib.machinery import ModuleSpec
-    from types import ModuleType
+    from types import ModuleType, TracebackType
     from typing import IO, Any
 
 SECRET_SETTINGS = frozenset({"oidc_access_token", "vault_token", "locker_token", "mytoken"})
@@ -124,7 +124,27 @@ def mend_binary_files(helper: ModuleType) -> None:
     vars(helper)["open"] = open_
 
 
+def mend_tracebacks(exception: ModuleType) -> None:
+    """Have an error that the client itself raised end in its sentence, as it would for a wrong option.
+
+    The release catches none of them at the top, so that a secret that does not exist costs the user a page of traceback.
+
+    Args:
+        exception: the module fedcloudclient.exception.
+    """
+    original, ours = sys.excepthook, exception.FedcloudError
+
+    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, ours):
+            print(f"Error: {str(error).removeprefix('Error: ')}", file=sys.stderr)
+        else:
+            original(kind, error, trace)
+
+    sys.excepthook = excepthook
+
+
 MENDS: Mapping[str, Sequence[Callable[[ModuleType], None]]] = {
+    "fedcloudclient.exception": (mend_tracebacks,),
     "fedcloudclient.auth": (mend_user_id, mend_saved_settings),
     "fedcloudclient.secret_helper": (mend_encryption, mend_binary_files),
 }
