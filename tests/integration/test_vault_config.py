@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ def policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(POLICIES, tmp_path_factory.mktemp("files") / "policies"))
 
 
-@pytest.fixture
-def service(tmp_path: Path, policy_dir: Path) -> Iterator[Configured]:
-    cluster = Cluster(tmp_path, ["one"], Authority(tmp_path))
+@contextmanager
+def started(directory: Path, policy_dir: Path) -> Iterator[Configured]:
+    cluster = Cluster(directory, ["one"], Authority(directory))
     try:
         yield Configured.start(cluster, policy_dir)
     finally:
@@ -34,9 +35,25 @@ def service(tmp_path: Path, policy_dir: Path) -> Iterator[Configured]:
 
 
 @pytest.fixture
-def configured(service: Configured) -> Configured:
+def service(tmp_path: Path, policy_dir: Path) -> Iterator[Configured]:
+    """A server of the test's own, of which nothing is configured."""
+    with started(tmp_path, policy_dir) as made:
+        yield made
+
+
+@pytest.fixture
+def own(service: Configured) -> Configured:
+    """A server of the test's own that is as declared."""
     service.run().succeeded()
     return service
+
+
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory: pytest.TempPathFactory, policy_dir: Path) -> Iterator[Configured]:
+    """A server that is as declared; tests share it, and leave it so."""
+    with started(tmp_path_factory.mktemp("configured"), policy_dir) as made:
+        made.run().succeeded()
+        yield made
 
 
 def ids(plan: list[dict[str, str]]) -> set[str]:
@@ -106,18 +123,18 @@ def test_drift_of_each_kind_is_shown_and_mended(configured: Configured) -> None:
     assert not configured.run(jwt=configured.operator_token).succeeded()["changed"]
 
 
-def test_what_is_declared_no_longer_goes_and_what_holds_data_stays(configured: Configured) -> None:
-    client = configured.client()
+def test_what_is_declared_no_longer_goes_and_what_holds_data_stays(own: Configured) -> None:
+    client = own.client()
     client.write("secrets/vos/vo.two/deep/key", {"a": "1"})
     client.write("sys/policies/acl/foreign", {"policy": 'path "x" { capabilities = ["read"] }'})
     client.write("sys/mounts/foreign", {"type": "kv"})
-    less = declared(configured.provider)
+    less = declared(own.provider)
     less["vos"] = less["vos"][:1]
     less["auth"] = less["auth"][:1]
     less["roles"] = less["roles"][:3]
     less["groups"] = []
 
-    run = configured.run(less).succeeded()
+    run = own.run(less).succeeded()
     assert {
         "remove role:jwt/vo.two",
         "remove role:jwt/vo.two.writers",
@@ -129,9 +146,9 @@ def test_what_is_declared_no_longer_goes_and_what_holds_data_stays(configured: C
     assert "vo:vo.two is kept" in kept
     assert "auth:approle is kept" in kept
     assert client.read("secrets/vos/vo.two/deep/key") == {"a": "1"}
-    assert not configured.run(less).succeeded()["changed"]
+    assert not own.run(less).succeeded()["changed"]
 
-    gone = configured.run(less, remove=["vo:vo.two", "auth:approle"]).succeeded()
+    gone = own.run(less, remove=["vo:vo.two", "auth:approle"]).succeeded()
     assert ids(gone["plan"]) == {"remove vo:vo.two", "remove auth:approle"}
     assert client.read("secrets/vos/vo.two/deep/key") is None
     assert client.read("sys/policies/acl/foreign") is not None
@@ -146,13 +163,13 @@ def with_secret(service: Configured, secret: str) -> dict[str, Any]:
     return declaration
 
 
-def test_a_secret_that_the_server_does_not_return_is_compared_and_never_shown(configured: Configured) -> None:
-    first = configured.run(with_secret(configured, "correct horse")).succeeded()
+def test_a_secret_that_the_server_does_not_return_is_compared_and_never_shown(own: Configured) -> None:
+    first = own.run(with_secret(own, "correct horse")).succeeded()
     assert "token_reviewer_jwt: (hidden)" in first["diff"]["after"]
-    assert not configured.run(with_secret(configured, "correct horse")).succeeded()["changed"]
-    other = configured.run(with_secret(configured, "battery staple")).succeeded()
+    assert not own.run(with_secret(own, "correct horse")).succeeded()["changed"]
+    other = own.run(with_secret(own, "battery staple")).succeeded()
     assert ids(other["plan"]) == {"update config:pods"}
-    assert not configured.run(with_secret(configured, "battery staple")).succeeded()["changed"]
+    assert not own.run(with_secret(own, "battery staple")).succeeded()["changed"]
     assert not [secret for secret in ("correct horse", "battery staple") if secret in first.output + other.output]
 
 
