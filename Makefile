@@ -69,8 +69,9 @@ test-full: test  ## what is too long for CI as well
 	@.ci/stories every-kill
 
 .PHONY: bench
-bench: $(CACHE)/packages $(VENV)/ready  ## measure the speed goals; prints ratios, writes bench/results
+bench: $(CACHE)/packages $(VENV)/ready $(CACHE)/openbao/bao  ## measure the speed goals; prints ratios, writes bench/results
 	python bench/standup.py
+	python bench/config.py
 
 ##@ Upkeep
 .PHONY: requirements

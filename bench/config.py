@@ -118,7 +118,7 @@ class Playbooks:
         """Write each VO's objects by loops of vault_write; return seconds and writes."""
         policies, roles, groups, aliases = self._objects()
         (self.one.directory / "objects.yml").write_text(
-            yaml.safe_dump({"policies": policies, "roles": roles, "groups": groups, "aliases": aliases})
+            yaml.safe_dump({"vo_policies": policies, "vo_roles": roles, "vo_groups": groups, "vo_aliases": aliases})
         )
         self._write(
             "loop",
@@ -134,7 +134,7 @@ class Playbooks:
                         "path": "{{ item.path }}",
                         "data": "{{ item.data }}",
                     },
-                    "loop": f"{{{{ {what} }}}}",
+                    "loop": f"{{{{ vo_{what} }}}}",
                     "loop_control": {"label": "{{ item.path }}"},
                 }
                 for what in ("policies", "roles", "groups", "aliases")

@@ -21,7 +21,7 @@ def measure_logins(logins: int) -> list[dict[str, Any]]:
             if role["name"] == "personal":
                 role["settings"] = {**role["settings"], "token_ttl": f"{TTL}s"}
         one.configured.run(content).succeeded()
-        print("moment               seconds   leases  entities  database MB  memory MB", flush=True)
+        print("moment               seconds   leases  entities  database MB  Raft log MB  memory MB", flush=True)
         _note(one, rows, "nobody yet", 0)
         for turn in ("first", "second", "third"):
             _note(one, rows, f"{turn} logins", _log_in(one, logins))
@@ -48,18 +48,19 @@ def _wait_until_expired(one: Service) -> float:
 
 
 def _note(one: Service, rows: list[dict[str, Any]], moment: str, seconds: float) -> None:
-    client = one.configured.client()
+    client, (database, log) = one.configured.client(), one.stored()
     row = {
         "moment": moment,
         "seconds": round(seconds, 1),
         "leases": len(client.names(LEASES)),
         "entities": len(client.names("identity/entity/id")),
-        "database_mb": round(one.stored(), 1),
+        "database_mb": round(database, 1),
+        "log_mb": round(log, 1),
         "memory_mb": round(one.memory()),
     }
     rows.append(row)
     print(
         f"{moment:20} {row['seconds']:7.1f}  {row['leases']:7}  {row['entities']:8}  {row['database_mb']:11.1f}  "
-        f"{row['memory_mb']:9}",
+        f"{row['log_mb']:11.1f}  {row['memory_mb']:9}",
         flush=True,
     )

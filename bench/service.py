@@ -87,10 +87,10 @@ class Service:
         status = Path(f"/proc/{process.pid}/status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) / 1024
 
-    def stored(self) -> float:
-        """Return the size of its database in MB."""
-        server = self.configured.cluster.servers[0]
-        return sum(path.stat().st_size for path in (server.directory / "raft").glob("vault.db")) / 1e6
+    def stored(self) -> tuple[float, float]:
+        """Return the sizes of its database and of Raft's log in MB."""
+        raft = self.configured.cluster.servers[0].directory / "raft"
+        return (raft / "vault.db").stat().st_size / 1e6, (raft / "raft" / "raft.db").stat().st_size / 1e6
 
 
 @contextmanager
