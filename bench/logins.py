@@ -1,4 +1,4 @@
-"""What logins leave behind: leases, entities, the database's size and the server's memory, until and after they expire."""
+"""What logins leave behind, until and after they expire: leases, entities, sizes of files, and the server's memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEASES = "sys/leases/lookup/auth/jwt/login"
 
 
 def measure_logins(logins: int) -> list[dict[str, Any]]:
-    """Log in so many times, wait until all have expired, and do so once more; print and return a row for each moment."""
+    """Log in so many times, wait until all have expired, three times over; print and return a row for each moment."""
     rows: list[dict[str, Any]] = []
     with service() as one:
         content = declaration(one, 10)
@@ -21,7 +21,7 @@ def measure_logins(logins: int) -> list[dict[str, Any]]:
             if role["name"] == "personal":
                 role["settings"] = {**role["settings"], "token_ttl": f"{TTL}s"}
         one.configured.run(content).succeeded()
-        print("moment               seconds   leases  entities  database MB  Raft log MB  memory MB", flush=True)
+        print("moment               seconds   leases  entities  database MB  Raft log MB  audit MB  memory MB", flush=True)
         _note(one, rows, "nobody yet", 0)
         for turn in ("first", "second", "third"):
             _note(one, rows, f"{turn} logins", _log_in(one, logins))
@@ -56,11 +56,12 @@ def _note(one: Service, rows: list[dict[str, Any]], moment: str, seconds: float)
         "entities": len(client.names("identity/entity/id")),
         "database_mb": round(database, 1),
         "log_mb": round(log, 1),
+        "audit_mb": round(one.audit.stat().st_size / 1e6, 1),
         "memory_mb": round(one.memory()),
     }
     rows.append(row)
     print(
         f"{moment:20} {row['seconds']:7.1f}  {row['leases']:7}  {row['entities']:8}  {row['database_mb']:11.1f}  "
-        f"{row['log_mb']:11.1f}  {row['memory_mb']:9}",
+        f"{row['log_mb']:11.1f}  {row['audit_mb']:8.1f}  {row['memory_mb']:9}",
         flush=True,
     )
