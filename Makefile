@@ -21,6 +21,7 @@ PLAY := ansible-playbook
 
 DEBIAN_PACKAGES := gnupg iptables mmdebstrap netavark aardvark-dns nftables openssh-client podman runc shellcheck \
                    debian-archive-keyring python3-venv
+BROWSER_PACKAGES := chromium chromium-driver libnss3-tools
 
 ##@ The lab: the whole service on this machine
 .PHONY: lab
@@ -61,7 +62,7 @@ check: $(CACHE)/packages $(VENV)/ready $(CACHE)/openbao/bao  ## lint, types, uni
 	@.ci/check
 
 .PHONY: test
-test: check  ## everything that CI runs: check, and the Molecule stories
+test: check $(CACHE)/browser-packages  ## everything that CI runs: check, and the Molecule stories
 	@.ci/stories cluster ceremony refusals access
 
 .PHONY: test-full
@@ -96,11 +97,13 @@ help:  ## print this
 
 # --- what the above need -----------------------------------------------------------------------------------------------
 
-$(CACHE)/packages: Makefile
+$(CACHE)/packages: PACKAGES := $(DEBIAN_PACKAGES)
+$(CACHE)/browser-packages: PACKAGES := $(BROWSER_PACKAGES)
+$(CACHE)/packages $(CACHE)/browser-packages: Makefile
 	@mkdir -p $(@D)
 	# dpkg-query fails for a package that it never heard of: that is one of the missing.
-	missing=$$({ dpkg-query --show --showformat '$${db:Status-Status} $${Package}\n' $(DEBIAN_PACKAGES) 2> /dev/null || true; } |
-	  awk '$$1 == "installed" {print $$2}' | sort | comm -13 - <(tr ' ' '\n' <<< "$(DEBIAN_PACKAGES)" | sort -u) | xargs)
+	missing=$$({ dpkg-query --show --showformat '$${db:Status-Status} $${Package}\n' $(PACKAGES) 2> /dev/null || true; } |
+	  awk '$$1 == "installed" {print $$2}' | sort | comm -13 - <(tr ' ' '\n' <<< "$(PACKAGES)" | sort -u) | xargs)
 	if [[ -n "$$missing" ]]; then
 	  echo "Installing Debian packages: $$missing"
 	  $(SUDO) apt-get update --quiet=2

@@ -235,6 +235,16 @@ def test_another_run_at_the_same_time_is_noticed(configured: Configured) -> None
         ledger.write(client, "operations", theirs, {**theirs.made, "policy": theirs.made["policy"] | {"b"}}, theirs.hashes)
 
 
+def test_the_ledger_takes_more_names_than_the_server_takes_strings(configured: Configured) -> None:
+    # OpenBao refuses a JSON body with more than a thousand strings.
+    client = configured.client()
+    before = ledger.read(client, "operations")
+    many = {*before.made["policy"], *(f"vo-name-{number}" for number in range(3000))}
+    after = ledger.write(client, "operations", before, {**before.made, "policy": many}, before.hashes)
+    assert ledger.read(client, "operations").made["policy"] == many
+    ledger.write(client, "operations", after, before.made, before.hashes)
+
+
 def test_an_operator_is_needed(configured: Configured) -> None:
     stranger = configured.provider.token("stranger@egi.eu")
     sentence = configured.run(jwt=stranger).refused()
