@@ -32,19 +32,20 @@ path "sys/capabilities-self" {
   capabilities = ["update"]
 }
 
-path "auth/jwt/*" {
-  capabilities = ["create", "read", "update", "delete", "list"]
+path "auth/+/config" {
+  capabilities = ["create", "read", "update", "delete"]
 }
 
-path "auth/oidc/*" {
-  capabilities = ["create", "read", "update", "delete", "list"]
-}
-
-path "auth/approle/role" {
+path "auth/+/role" {
   capabilities = ["list"]
 }
 
-path "auth/approle/role/+" {
+# To the server a list is of a path that ends in a slash; beside a + it wants to be told so.
+path "auth/+/role/" {
+  capabilities = ["list"]
+}
+
+path "auth/+/role/+" {
   capabilities = ["create", "read", "update", "delete"]
 }
 

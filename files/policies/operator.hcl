@@ -60,35 +60,20 @@ path "sys/quotas/*" {
   capabilities = ["read", "list"]
 }
 
-path "auth/jwt/config" {
+path "auth/+/config" {
   capabilities = ["read"]
 }
 
-path "auth/jwt/role" {
+path "auth/+/role" {
   capabilities = ["list"]
 }
 
-path "auth/jwt/role/*" {
-  capabilities = ["read", "list"]
-}
-
-path "auth/oidc/config" {
-  capabilities = ["read"]
-}
-
-path "auth/oidc/role" {
+# To the server a list is of a path that ends in a slash; beside a + it wants to be told so.
+path "auth/+/role/" {
   capabilities = ["list"]
 }
 
-path "auth/oidc/role/*" {
-  capabilities = ["read", "list"]
-}
-
-path "auth/approle/role" {
-  capabilities = ["list"]
-}
-
-path "auth/approle/role/+" {
+path "auth/+/role/+" {
   capabilities = ["read"]
 }
 

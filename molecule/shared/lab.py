@@ -185,13 +185,24 @@ class Lab:
         """What clients trust: the lab's CA, and nothing else."""
         return ssl.create_default_context(cafile=self.state / "ca/ca.crt")
 
-    def api(self, node: str, method: str, path: str, body: object = None, *, token: str = "") -> Answer:
-        """Ask a node's API over verified TLS; an answer of status 0 means that there was none in time."""
+    def api(self, node: str, method: str, path: str, body: object = None, *, token: str = "", wrap: str = "") -> Answer:
+        """Ask a node's API over verified TLS; an answer of status 0 means that there was none in time.
+
+        Args:
+            node: which.
+            method: GET, LIST, PUT, POST or DELETE.
+            path: below /v1/.
+            body: what is sent as JSON.
+            token: what to act with.
+            wrap: for how long the answer is to be wrapped; empty: it is not.
+        """
         try:
             raw = socket.create_connection((self.addresses[node], 8200), timeout=5)
             connection = http.client.HTTPSConnection(f"{node}.lab.test", 8200, timeout=5)
             connection.sock = self.trust.wrap_socket(raw, server_hostname=f"{node}.lab.test")
             headers = {"X-Vault-Token": token} if token else {}
+            if wrap:
+                headers["X-Vault-Wrap-TTL"] = wrap
             connection.request(method, f"/v1/{path}", json.dumps(body) if body is not None else None, headers)
             answer = connection.getresponse()
             text = answer.read()

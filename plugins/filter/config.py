@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
-_SUBJECTS = re.compile(r"\*?@[A-Za-z0-9.-]+")
+import ansible.module_utils
+from ansible.errors import AnsibleFilterError
+
+# Ansible packs our module_utils for modules, but puts them on no path for plugins that run in the controller itself.
+_OURS = str(Path(__file__).resolve().parents[1] / "module_utils")
+if _OURS not in ansible.module_utils.__path__:
+    ansible.module_utils.__path__.append(_OURS)
+
+from ansible.module_utils.egi_secrets.reconcile.compare import seconds  # noqa: E402 - needs the path above
+
+_SUBJECTS = re.compile(r"\*@[A-Za-z0-9.-]+")
 SERVICE_TTL = "20m"  # long enough for one job; a service that runs on renews its token
+SERVICE_MAX_TTL = "24h"
 
 
 def service_policies(services: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -39,9 +52,9 @@ def service_roles(services: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
                 "token_policies": [f"service-{service['name']}"],
                 "token_no_default_policy": True,
                 "token_ttl": SERVICE_TTL,
-                "token_max_ttl": SERVICE_TTL,
-                "token_bound_cidrs": _blocks(service["addresses"]),
-                "secret_id_bound_cidrs": _blocks(service["addresses"]),
+                "token_max_ttl": SERVICE_MAX_TTL,
+                "token_bound_cidrs": _blocks(service["name"], service["addresses"]),
+                "secret_id_bound_cidrs": _blocks(service["name"], service["addresses"]),
             },
         }
         for service in services
@@ -54,7 +67,7 @@ def planned_changes(plan: Iterable[Mapping[str, str]]) -> list[str]:
 
 
 def login_problems(
-    operators: Iterable[Mapping[str, str]], issuer: str, client_ids: Iterable[str], subjects: str
+    operators: Iterable[Mapping[str, str]], issuer: str, client_ids: Sequence[str], subjects: str
 ) -> list[str]:
     """Say what would let in nobody, or more than should be, a sentence each.
 
@@ -64,16 +77,19 @@ def login_problems(
         client_ids: clients whose access tokens are accepted.
         subjects: what a subject must look like.
     """
-    found, everyone = [], [operator["subject"] for operator in operators]
-    if not issuer.startswith("https://"):
+    found, everyone = [], [str(operator["subject"] or "") for operator in operators]
+    if not str(issuer).startswith("https://"):
         found.append(f"vault_config_issuer is {issuer!r}: give an https URL.")
     if not everyone:
         found.append("vault_config_operators names nobody: without an operator who can log in, nobody could configure.")
-    for name, values in (("vault_config_operators", everyone), ("vault_config_client_ids", list(client_ids))):
+    for name, values in (
+        ("vault_config_operators", everyone),
+        ("vault_config_client_ids", [str(each) for each in client_ids]),
+    ):
         wild = [value for value in values if "*" in value or not value.strip()]
         if wild:
             found.append(f"{name} has {wild[0]!r}, which may stand for anybody: give each in full.")
-    if not list(client_ids):
+    if not client_ids:
         found.append(
             "vault_config_client_ids is empty: name the clients whose tokens people have, since with a token of any other "
             "service whoever runs that one could log in as its users."
@@ -86,9 +102,31 @@ def login_problems(
     return found
 
 
-def _blocks(addresses: Iterable[str]) -> list[str]:
+def lifetime_problems(lifetimes: Iterable[Sequence[str]]) -> list[str]:
+    """Say which lifetimes are none, or out of bounds, a sentence each.
+
+    Args:
+        lifetimes: of each its variable's name, what is given, and the least and the most that it may be.
+    """
+    found = []
+    for name, *given in lifetimes:
+        value, least, most = (seconds(str(text)) for text in given)
+        if value is None:
+            found.append(f"{name} is {given[0]!r}: give a duration such as 90s, 1h or 12h.")
+        elif least is not None and most is not None and not least <= value <= most:
+            found.append(f"{name} is {given[0]!r}: give {given[1]} to {given[2]}.")
+    return found
+
+
+def _blocks(name: str, addresses: Sequence[str]) -> list[str]:
     """Write single addresses as blocks, as the server returns them."""
-    return [address if "/" in address else f"{address}/{128 if ':' in address else 32}" for address in addresses]
+    given = [addresses] if isinstance(addresses, str) else addresses
+    try:
+        return [str(ip_network(str(address), strict=False)) for address in given]
+    except ValueError as error:
+        raise AnsibleFilterError(
+            f"vault_config_services: {name} comes from {error}: give IP addresses or CIDR blocks."
+        ) from None
 
 
 class FilterModule:
@@ -101,4 +139,5 @@ class FilterModule:
             "service_roles": service_roles,
             "planned_changes": planned_changes,
             "login_problems": login_problems,
+            "lifetime_problems": lifetime_problems,
         }

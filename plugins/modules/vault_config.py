@@ -10,11 +10,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.egi_secrets import arguments
-from ansible.module_utils.egi_secrets.api import Secret, in_parallel
+from ansible.module_utils.egi_secrets.api import Node, Secret, in_parallel
 from ansible.module_utils.egi_secrets.errors import ReconcileError, SecretsError
 from ansible.module_utils.egi_secrets.reconcile import declare
 from ansible.module_utils.egi_secrets.reconcile.acting import Credentials, acting
-from ansible.module_utils.egi_secrets.reconcile.apply import Proof, Run
+from ansible.module_utils.egi_secrets.reconcile.apply import Run
+from ansible.module_utils.egi_secrets.reconcile.proof import Proof
 from ansible.module_utils.egi_secrets.reconcile.report import diff_of, plan_of, sentences
 from ansible.module_utils.egi_secrets.reconcile.server import Server
 
@@ -308,15 +309,15 @@ def reconcile(params: dict[str, Any], *, check_mode: bool, diff: bool) -> dict[s
     if params["concurrency"] < 1:
         raise ReconcileError(f"concurrency is {params['concurrency']}: give 1 or more.")
     credentials = Credentials(
-        Secret(params["token"]),
-        Secret(params["jwt"]),
+        Secret(params["token"].strip()),
+        Secret(params["jwt"].strip()),
         params["login_path"],
         params["login_role"],
         params["bundle_file"],
         params["gnupg_homes"],
     )
     prove = params["prove"]
-    proof = Proof(Secret(prove["jwt"]), prove["login_path"], prove["login_roles"])
+    proof = Proof(Secret(prove["jwt"].strip()), prove["login_path"], prove["login_roles"])
     with (
         Server(active_node(params), params["ca_file"], params["timeout"], params["concurrency"]) as server,
         acting(server, credentials) as name,
@@ -334,7 +335,7 @@ def reconcile(params: dict[str, Any], *, check_mode: bool, diff: bool) -> dict[s
     }
 
 
-def active_node(params: dict[str, Any]) -> Any:  # noqa: ANN401 - typed where it is taken
+def active_node(params: dict[str, Any]) -> Node:
     """Return the node that leads; without one nothing can be configured."""
     apis = arguments.connection(params)
     for api, health in zip(apis, in_parallel(apis, lambda api: api.health()), strict=True):

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.egi_secrets.api import Secret
 from ansible.module_utils.egi_secrets.errors import ReconcileError, RefusedError
-from ansible.module_utils.egi_secrets.reconcile import ledger
+from ansible.module_utils.egi_secrets.reconcile import declare, ledger
+from ansible.module_utils.egi_secrets.reconcile.apply import Outcome, Run
+from ansible.module_utils.egi_secrets.reconcile.proof import Proof
 from ansible.module_utils.egi_secrets.reconcile.server import Server as Client
 
 from tests.integration.configured import OPERATOR, Configured, declared
@@ -107,7 +110,7 @@ DRIFT: dict[str, Callable[[Client], object]] = {
     ),
     "role:approle/backup": lambda client: client.write("auth/approle/role/backup", {"token_bound_cidrs": []}),
     "group:people": lambda client: client.write("identity/group/name/people", {"policies": ["personal", "operator"]}),
-    "group:vo-vo.one-write": lambda client: client.delete("identity/group/name/vo-vo.one-write"),
+    "group:vo-vo.one": lambda client: client.delete("identity/group/name/vo-vo.one"),
     "quota:logins": lambda client: client.write("sys/quotas/rate-limit/logins", {"path": "auth/jwt/login", "rate": 1000}),
 }
 
@@ -199,11 +202,11 @@ def test_a_policy_with_which_nobody_could_configure_is_not_written(configured: C
     assert not configured.run(jwt=configured.operator_token).succeeded()["changed"]
 
 
-def test_login_settings_that_do_not_work_are_put_back(configured: Configured) -> None:
+def test_login_settings_that_do_not_work_are_not_written(configured: Configured) -> None:
     wrong = declared(configured.provider)
     wrong["auth"][0]["settings"]["bound_issuer"] = "https://elsewhere.test"
     sentence = configured.run(wrong, jwt=configured.operator_token).refused()
-    assert "so it is as it was" in sentence
+    assert "so it was not changed" in sentence
     configured.log_in("configurator")
     assert not configured.run(jwt=configured.operator_token).succeeded()["changed"]
 
@@ -243,6 +246,140 @@ def test_the_ledger_takes_more_names_than_the_server_takes_strings(configured: C
     after = ledger.write(client, "operations", before, {**before.made, "policy": many}, before.hashes)
     assert ledger.read(client, "operations").made["policy"] == many
     ledger.write(client, "operations", after, before.made, before.hashes)
+
+
+def with_vos(service: Configured, *vos: dict[str, Any]) -> dict[str, Any]:
+    return declared(service.provider, vos=list(vos))
+
+
+ONE, TWO = {"name": "vo.one", "entitlement": "urn:one"}, {"name": "vo.two", "entitlement": "urn:two"}
+CHANGES_OF_VOS = {
+    "members only read from now on": [{**ONE, "members": "read", "writers": ["urn:one:writer"]}, TWO],
+    "renamed": [{**ONE, "name": "vo.new"}, TWO],
+    "entitlements exchanged": [{**ONE, "entitlement": "urn:two"}, {**TWO, "entitlement": "urn:one"}],
+}
+
+
+@pytest.mark.parametrize("after", CHANGES_OF_VOS.values(), ids=CHANGES_OF_VOS)
+def test_vos_change_and_their_groups_with_them(configured: Configured, after: list[dict[str, Any]]) -> None:
+    configured.run(with_vos(configured, ONE, TWO)).succeeded()
+    changed = with_vos(configured, *after)
+    configured.run(changed).succeeded()
+    assert not configured.run(changed).succeeded()["changed"]
+    configured.run().succeeded()
+
+
+def test_roles_of_a_method_that_is_declared_no_longer_go_and_the_method_stays(own: Configured) -> None:
+    less = declared(own.provider)
+    less["auth"], less["roles"] = less["auth"][:1], less["roles"][:3]
+    assert ids(own.run(less).succeeded()["plan"]) == {"remove role:approle/backup"}
+    assert own.client().names("auth/approle/role") == []
+
+
+def test_tuning_that_nobody_declared_is_drift(configured: Configured) -> None:
+    client = configured.client()
+    client.write("sys/auth/jwt/tune", {"audit_non_hmac_request_keys": ["jwt"], "max_lease_ttl": "90s"})
+    client.write("sys/mounts/secrets/tune", {"audit_non_hmac_response_keys": ["data"]})
+    run = configured.run(jwt=configured.operator_token).succeeded()
+    assert ids(run["plan"]) == {"update auth:jwt", "update mount:secrets"}
+    assert "jwt" in run["diff"]["before"]
+    assert not configured.run(jwt=configured.operator_token).succeeded()["changed"]
+
+
+def test_tuning_with_which_logins_would_last_no_time_is_not_written(configured: Configured) -> None:
+    wrong = declared(configured.provider)
+    wrong["auth"][0]["tune"] = {"max_lease_ttl": "3s"}
+    assert "would last 3 s" in configured.run(wrong, jwt=configured.operator_token).refused()
+    assert not configured.run(jwt=configured.operator_token).succeeded()["changed"]
+
+
+def test_a_policy_default_that_would_lock_operators_out_is_not_written(configured: Configured, tmp_path: Path) -> None:
+    policies = Path(shutil.copytree(configured.policy_dir, tmp_path / "deny"))
+    denial = 'path "sys/policies/acl/*" {\n  capabilities = ["deny"]\n}\n'
+    (policies / "default.hcl").write_text((policies / "default.hcl").read_text() + denial)
+    sentence = configured.run(jwt=configured.operator_token, policy_dir=str(policies)).refused()
+    assert "with role configurator nobody could" in sentence
+    assert not configured.run(jwt=configured.operator_token).succeeded()["changed"]
+
+
+def test_a_name_that_was_ours_once_is_somebody_elses_later(own: Configured) -> None:
+    client = own.client()
+    more = declared(own.provider)
+    more["policies"].append({"name": "passing", "file": "service-backup.hcl"})
+    own.run(more).succeeded()
+    client.delete("sys/policies/acl/passing")
+    own.run().succeeded()
+    client.write("sys/policies/acl/passing", {"policy": 'path "x" { capabilities = ["read"] }'})
+    assert own.run().succeeded()["foreign"] == ["policy:passing"]
+
+
+def test_a_token_that_cannot_be_one_is_not_shown(configured: Configured) -> None:
+    result = configured.run(token="s.SECRET\nSECRET", jwt="")
+    assert "a character that no token has" in result.refused()
+    assert "SECRET" not in result.output.replace("VALUE_SPECIFIED", "")
+
+
+class Dying(Client):
+    """A client that is killed at its n-th change."""
+
+    left = 0
+
+    def request(self, method: str, *arguments: Any, **more: Any) -> dict[str, Any] | None:
+        if method in ("POST", "DELETE"):
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+        return super().request(method, *arguments, **more)
+
+
+def test_killed_at_each_change_and_run_again(own: Configured) -> None:
+    server = own.cluster.servers[0]
+    client = own.client()
+    client.write("sys/policies/acl/foreign", {"policy": 'path "x" { capabilities = ["read"] }'})
+    more = declared(own.provider)
+    more["roles"][2]["settings"] = {**more["roles"][2]["settings"], "token_ttl": "30m"}
+    more["vos"] = [{**ONE, "members": "read"}, {"name": "vo.new", "entitlement": "urn:new"}]
+
+    def run(client: Client, wanted: dict[str, Any], *, check_mode: bool = False) -> Outcome:
+        declaration = declare.read(complete(wanted), own.policy_dir, ())
+        return Run(client, declaration, proof, access_only=False).run(check_mode=check_mode)
+
+    proof = Proof(Secret(own.operator_token), "jwt", ["operator", "configurator"])
+    for count in range(200):
+        dying = Dying(server.node, str(own.cluster.ca_file), 5.0, 1)
+        dying.act_with(Secret(own.root))
+        dying.left = count
+        try:
+            run(dying, more)
+        except KeyboardInterrupt:
+            own.log_in("configurator")  # whatever was killed, operators get in
+            finished = False
+        else:
+            finished = True
+        run(client, more)
+        again = run(client, more, check_mode=True)
+        assert not again.changed, (count, again.plan)
+        assert [str(ident) for ident in again.plan.foreign] == ["policy:foreign"]
+        if finished:
+            assert count > 20
+            return
+        run(client, declared(own.provider))
+    raise AssertionError("It never came to its end.")
+
+
+def complete(declaration: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what Ansible fills in: the defaults of what was left out."""
+    defaults: dict[str, dict[str, Any]] = {
+        "mounts": {"description": "", "options": {}, "tune": {}, "access": False},
+        "auth": {"description": "", "tune": {}, "settings": {}, "secret_settings": {}, "access": False},
+        "policies": {"variables": {}, "access": False},
+        "roles": {"access": False},
+        "groups": {},
+        "quotas": {},
+        "vos": {"members": "write", "writers": []},
+    }
+    filled = {kind: [{**usual, **each} for each in declaration[kind]] for kind, usual in defaults.items()}
+    return {"ledger_mount": "operations", **declaration, **filled}
 
 
 def test_an_operator_is_needed(configured: Configured) -> None:

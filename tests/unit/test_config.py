@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from ansible.module_utils.egi_secrets.reconcile.objects import Ident, Wanted
 from ansible.module_utils.egi_secrets.reconcile.plan import Plan, Step
 from ansible.module_utils.egi_secrets.reconcile.report import diff_of, plan_of, sentences
@@ -38,6 +39,18 @@ def test_a_service_may_do_its_one_job_from_its_own_addresses_only() -> None:
     assert role["settings"]["token_bound_cidrs"] == role["settings"]["secret_id_bound_cidrs"] == blocks
 
 
+def test_addresses_that_are_none_are_refused() -> None:
+    with pytest.raises(AnsibleFilterError, match="give IP addresses"):
+        filters().service_roles([{"name": "backup", "addresses": ["nowhere"]}])
+
+
+def test_lifetimes_have_bounds() -> None:
+    sound = [["vault_config_configurator_ttl", "20m", "5m", "1h"]]
+    assert filters().lifetime_problems(sound) == []
+    for given, words in (("0", "give 5m to 1h"), ("8760h", "give 5m to 1h"), ("soon", "give a duration")):
+        assert words in " ".join(filters().lifetime_problems([["vault_config_configurator_ttl", given, "5m", "1h"]]))
+
+
 def test_planned_changes_are_told_in_a_line_each() -> None:
     assert filters().planned_changes([{"action": "update", "id": "role:jwt/personal"}]) == ["update role:jwt/personal"]
 
@@ -60,6 +73,7 @@ def test_a_sound_login_has_no_problems() -> None:
         (OPERATORS, ISSUER, ["*"], "*@egi.eu", "may stand for anybody"),
         (OPERATORS, ISSUER, ["cli"], "*", "give what subjects end in"),
         (OPERATORS, ISSUER, ["cli"], "*@*", "give what subjects end in"),
+        (OPERATORS, ISSUER, ["cli"], "@egi.eu", "give what subjects end in"),
         (OPERATORS, "http://aai.egi.eu", ["cli"], "*@egi.eu", "give an https URL"),
     ],
 )

@@ -247,8 +247,7 @@ def test_a_locker_is_shut_when_it_has_been_used_up(lab: Lab, personas: Personas)
 def test_a_locker_is_shut_after_its_time(lab: Lab, personas: Personas) -> None:
     locker = personas.locker(personas.token("ada"), ttl="2s")
     assert lab.api(NODE, "PUT", "cubbyhole/a", {"a": "1"}, token=locker).status == 204
-    time.sleep(2)
-    wait_for(lambda: lab.api(NODE, "GET", "cubbyhole/a", token=locker).status == 403, 3, "the locker to be shut")
+    wait_for(lambda: lab.api(NODE, "GET", "cubbyhole/a", token=locker).status == 403, 5, "the locker to be shut")
 
 
 def test_a_locker_dies_with_the_login_that_made_it(lab: Lab, personas: Personas) -> None:
@@ -257,6 +256,15 @@ def test_a_locker_dies_with_the_login_that_made_it(lab: Lab, personas: Personas)
     assert lab.api(NODE, "GET", "auth/token/lookup-self", token=locker).status == 200
     lab.api(NODE, "POST", "auth/token/revoke-self", token=owner)
     wait_for(lambda: lab.api(NODE, "GET", "auth/token/lookup-self", token=locker).status == 403, 5, "the locker to die")
+
+
+@pytest.mark.parametrize("wrap", ["768h", "1h", "2s"])
+def test_what_is_in_a_locker_cannot_be_made_to_outlive_it(lab: Lab, personas: Personas, wrap: str) -> None:
+    locker = personas.locker(personas.token("ada"))
+    lab.api(NODE, "PUT", "cubbyhole/a", {"a": "1"}, token=locker)
+    answer = lab.api(NODE, "GET", "cubbyhole/a", token=locker, wrap=wrap)
+    assert answer.status in REFUSED
+    assert not answer.body.get("wrap_info")
 
 
 def test_lockers_of_one_owner_are_strangers_to_each_other(lab: Lab, personas: Personas) -> None:

@@ -35,7 +35,7 @@ def test_drift_is_shown_then_mended_and_what_is_foreign_is_left(
     lab: Lab, personas: Personas, jwt: str, by_hand: str
 ) -> None:
     role = lab.api(NODE, "GET", "auth/jwt/role/personal", token=by_hand).body["data"]
-    group = "identity/group/name/vo-vo.access.egi.eu-write"
+    group = "identity/group/name/vo-vo.access.egi.eu"
     assert lab.api(NODE, "PUT", "sys/policies/acl/personal", {"policy": NARROW}, token=by_hand).status == 204
     assert lab.api(NODE, "PUT", "auth/jwt/role/personal", role | {"token_period": 360000}, token=by_hand).status < 300
     assert lab.api(NODE, "PUT", group, {"policies": ["operator"]}, token=by_hand).status < 300
@@ -43,7 +43,7 @@ def test_drift_is_shown_then_mended_and_what_is_foreign_is_left(
 
     shown = lab.run("operate/show-drift.yml", jwt=jwt)
     assert shown.returncode == 2
-    for what in ("update policy:personal", "update role:jwt/personal", "update group:vo-vo.access.egi.eu-write"):
+    for what in ("update policy:personal", "update role:jwt/personal", "update group:vo-vo.access.egi.eu"):
         assert what in shown.text
     assert "policy:by-hand" in shown.text
     assert "token_period: 360000" in shown.text
@@ -96,11 +96,11 @@ def test_a_vo_comes_by_yaml_and_its_access_goes_with_it_but_not_its_secrets(lab:
         ({"vault_config_vos": [{"name": "../operations", "entitlement": "urn:x"}]}, "cannot be the name of a VO"),
         ({"vault_config_policies": [{"name": "x", "file": "README.md"}]}, "uses ${name}"),
         ({"vault_config_login_ttl": "an hour"}, "give a duration"),
-        ({"vault_config_issuer": "https://checkin.lab.test/auth/realms/elsewhere"}, "so it is as it was"),
-        ({"vault_config_client_ids": ["other-service"]}, "so it is as it was"),
+        ({"vault_config_issuer": "https://checkin.lab.test/auth/realms/elsewhere"}, "so it was not changed"),
+        ({"vault_config_client_ids": ["other-service"]}, "so it was not changed"),
         ({"vault_config_operators": []}, "names nobody"),
         ({"vault_config_client_ids": []}, "vault_config_client_ids is empty"),
-        ({"vault_config_operators": [{"name": "nobody", "subject": "nobody@egi.eu"}]}, "so it is as it was"),
+        ({"vault_config_operators": [{"name": "nobody", "subject": "nobody@egi.eu"}]}, "so it was not changed"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

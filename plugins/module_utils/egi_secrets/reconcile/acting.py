@@ -10,7 +10,7 @@ from .. import bundle as bundles
 from .. import root_token
 from ..api import Secret
 from ..errors import ReconcileError, RefusedError, SecretsError
-from .apply import log_in
+from .proof import log_in
 from .server import Server
 
 
@@ -74,7 +74,7 @@ def acting(server: Server, credentials: Credentials) -> Iterator[str]:
 
 def _log_in(server: Server, credentials: Credentials) -> Secret:
     try:
-        return log_in(server, credentials.jwt, credentials.login_path, credentials.login_role)
+        return log_in(server, credentials.jwt, credentials.login_path, credentials.login_role)[0]
     except RefusedError as error:
         raise ReconcileError(
             f"The login at auth/{credentials.login_path} with role {credentials.login_role} was refused: HTTP "

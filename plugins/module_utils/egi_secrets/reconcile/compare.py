@@ -20,7 +20,8 @@ _UNSET = {
     "namespace_in_state": True,
     "poll_interval": 5,
     "role_type": "oidc",
-    "token_type": ("default", "service"),
+    "listing_visibility": "hidden",
+    "token_type": ("default", "service", "default-service"),
     "type": "rate-limit",
 }
 
@@ -67,11 +68,16 @@ def differences(declared: Mapping[str, Any], live: Mapping[str, Any], *, exact: 
     found = {key: value for key, value in declared.items() if not same(value, live.get(key))}
     if exact:
         found |= {
-            key: _empty_like(value)
+            key: empty_like(value)
             for key, value in live.items()
             if key not in declared and not is_unset(value) and not _is_default(key, value)
         }
     return found
+
+
+def held(live: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are declared, and those that hold something which nobody set to it by default."""
+    return {key: value for key, value in live.items() if key in declared or not (is_unset(value) or _is_default(key, value))}
 
 
 def is_unset(value: object) -> bool:
@@ -84,7 +90,8 @@ def _is_default(key: str, value: object) -> bool:
     return value in usual if isinstance(usual, tuple) else value == usual
 
 
-def _empty_like(value: object) -> object:
+def empty_like(value: object) -> object:
+    """Return nothing, as a value of the same type."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):

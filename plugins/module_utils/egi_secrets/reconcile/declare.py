@@ -16,12 +16,14 @@ from ..errors import DeclarationError
 from . import policies
 from .compare import seconds
 from .objects import Ident, Wanted
+from .proof import CANDIDATE_AUTH, CANDIDATE_POLICY
 
 BUILT_IN_POLICIES = ("root", "default", "response-wrapping")
 BUILT_IN_MOUNTS = ("sys", "cubbyhole", "identity", "token")
 KNOWN_TYPES = ("jwt", "oidc", "approle")  # of which compare.py knows what a field holds that nobody set
+LOWEST_RATE = 5  # requests a second; with less, a login and what it is for would not fit into one
 REMOVABLE = ("mount", "auth", "vo")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")  # the server folds case in most of them
 _PATH = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)*")
 _GLOB = re.compile(r"[*+?\s]")
 
@@ -129,6 +131,7 @@ def read(declared: Mapping[str, Any], policy_dir: Path, remove: Iterable[str]) -
         *_twice([each.ident for each in wanted] + [Ident("policy", each.name) for each in texts]),
         *_unknown_policies(wanted, {each.name for each in texts}),
         *_unknown_auth(wanted),
+        *_for_everybody(wanted),
         *_not_durations(wanted),
         *_removals(removals, wanted, {vo.name for vo in vos}),
     ]
@@ -205,46 +208,75 @@ def _of_each_vo(vos: Iterable[Vo], template: Mapping[str, Any]) -> Iterator[Want
         if not template.get("web_auth"):
             continue
         for number, (entitlement, may) in enumerate(vo.entitlements):
-            # A group has one alias; the members' is the first, and writers' are counted.
-            suffix = "" if number == 0 else f"-{number}"
+            # A group has one alias; the members' is the first, and writers' are counted. What it may do is not in its name,
+            # so that a change of that is a change of the group.
+            suffix = "" if number == 0 else f"-writers-{number}"
             content = {"policies": [_vo_policy(vo.name, may)], "auth": template["web_auth"], "alias": entitlement}
-            yield Wanted(Ident("group", f"vo-{vo.name}-{may}{suffix}"), content)
+            yield Wanted(Ident("group", f"vo-{vo.name}{suffix}"), content)
 
 
 def _names(declared: Mapping[str, Any]) -> Iterator[str]:
     for kind in ("mounts", "auth"):
         for each in declared[kind]:
-            if not _PATH.fullmatch(each["path"]):
-                yield (
-                    f"{kind}: {each['path']!r} is no path that clients can rely on: use lower-case letters, digits and _ "
-                    "(no dash), with / between parts."
-                )
-            elif each["path"].split("/")[0] in BUILT_IN_MOUNTS:
-                yield f"{kind}: {each['path']!r} is built in, and not for this project to change."
+            yield from _of_path(kind, each["path"])
+    yield from _nested(declared)
     for kind in ("policies", "roles", "groups", "quotas"):
         for each in declared[kind]:
-            if not _NAME.fullmatch(each["name"]) or ".." in each["name"]:
-                yield f"{kind}: {each['name']!r} is no name: use letters, digits, dots, dashes and _."
+            yield from _of_name(kind, each["name"])
     for each in declared["policies"]:
         if each["name"] in BUILT_IN_POLICIES and each["name"] != "default":
             yield f"policies: {each['name']!r} is built in, and not for this project to change."
     for each in declared["quotas"]:
-        rate = each["settings"].get("rate")
-        try:
-            sound = float(str(rate)) > 0
-        except ValueError:
-            sound = False
-        if not sound:
-            yield f"quotas: {each['name']} has the rate {rate!r}: give requests a second, more than 0."
+        yield from _of_quota(each["name"], each["settings"])
+
+
+def _of_path(kind: str, path: str) -> Iterator[str]:
+    if not _PATH.fullmatch(path):
+        yield (
+            f"{kind}: {path!r} is no path that clients can rely on: use lower-case letters, digits and _ (no dash), with / "
+            "between parts."
+        )
+    elif path.endswith(CANDIDATE_AUTH):
+        yield f"{kind}: {path!r} ends in {CANDIDATE_AUTH}, which is kept for rehearsals: rename it."
+    elif path.split("/", maxsplit=1)[0] in BUILT_IN_MOUNTS:
+        yield f"{kind}: {path!r} is built in, and not for this project to change."
+
+
+def _of_name(kind: str, name: str) -> Iterator[str]:
+    if not _NAME.fullmatch(name) or ".." in name:
+        yield f"{kind}: {name!r} is no name: use lower-case letters, digits, dots, dashes and _, 200 at most."
+    elif name.endswith(CANDIDATE_POLICY):
+        yield f"{kind}: {name!r} ends in {CANDIDATE_POLICY}, which is kept for rehearsals: rename it."
+
+
+def _of_quota(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    if not settings.get("path"):
+        yield f"quotas: {name} has no path: a limit on everything would count for operators too; name what it is for."
+    rate = settings.get("rate")
+    try:
+        sound = float(str(rate)) >= LOWEST_RATE
+    except ValueError:
+        sound = False
+    if not sound:
+        yield f"quotas: {name} has the rate {rate!r}: give requests a second, {LOWEST_RATE} at least."
+
+
+def _nested(declared: Mapping[str, Any]) -> Iterator[str]:
+    for kind in ("mounts", "auth"):
+        paths = [each["path"] for each in declared[kind]]
+        for inner in paths:
+            outer = next((path for path in paths if inner.startswith(path + "/")), None)
+            if outer:
+                yield f"{kind}: {inner!r} lies inside {outer!r}, and would hide what is there: mount it beside it."
 
 
 def _of_vos(vos: Iterable[Vo]) -> Iterator[str]:
     owners: dict[str, str] = {}
     for vo in vos:
-        if not _NAME.fullmatch(vo.name) or ".." in vo.name:
+        if not _NAME.fullmatch(vo.name) or ".." in vo.name or vo.name.endswith(CANDIDATE_POLICY):
             yield (
-                f"vos: {vo.name!r} cannot be the name of a VO: it becomes the name of a folder, so use letters, digits, "
-                "dots, dashes and _, and begin with a letter or digit."
+                f"vos: {vo.name!r} cannot be the name of a VO: it becomes the name of a folder and of a role, so use "
+                "lower-case letters, digits, dots, dashes and _, at most 200, and begin with a letter or digit."
             )
         for entitlement, _ in vo.entitlements:
             if not entitlement or _GLOB.search(entitlement):
@@ -252,9 +284,10 @@ def _of_vos(vos: Iterable[Vo]) -> Iterator[str]:
                     f"vos: {vo.name} has the entitlement {entitlement!r}, which "
                     f"{'is empty' if not entitlement else 'may match more than one'}: give the one entitlement in full."
                 )
-            if owners.setdefault(entitlement, vo.name) != vo.name:
+            owner = owners.setdefault(entitlement.casefold(), vo.name)
+            if owner != vo.name:
                 yield (
-                    f"vos: {owners[entitlement]} and {vo.name} have the same entitlement {entitlement!r}: each member of "
+                    f"vos: {owner} and {vo.name} have the same entitlement {entitlement!r}: each member of "
                     "the one would be a member of the other."
                 )
         if len(set(vo.writers) | {vo.entitlement}) != 1 + len(vo.writers):
@@ -285,6 +318,14 @@ def _unknown_auth(wanted: Iterable[Wanted]) -> Iterator[str]:
         auth = each.ident.name.rpartition("/")[0] if each.ident.kind == "role" else each.content.get("auth")
         if each.ident.kind in ("role", "group") and auth not in paths:
             yield f"{each.ident} belongs to the auth method {auth!r}, which is not declared: add it to `auth`."
+
+
+def _for_everybody(wanted: Iterable[Wanted]) -> Iterator[str]:
+    for each in wanted:
+        claims = each.content.get("bound_claims") if each.ident.kind == "role" else None
+        for claim, values in (claims or {}).items():
+            if "*" in ([values] if isinstance(values, str) else values or []):
+                yield f"{each.ident} binds {claim} to '*', which everybody's token has: name what it must be."
 
 
 def _not_durations(wanted: Iterable[Wanted]) -> Iterator[str]:

@@ -116,7 +116,7 @@ def matches(secret: str, hashed: str) -> bool:
 
 
 def _scrypt(secret: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(secret.encode(), salt=salt, **_SCRYPT)
+    return hashlib.scrypt(str(secret).encode(), salt=salt, **_SCRYPT)
 
 
 def _path(mount: str, document: str) -> str:

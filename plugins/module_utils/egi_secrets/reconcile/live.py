@@ -30,12 +30,13 @@ class Live:
     group_ids: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
-def read(server: Server, wanted: Iterable[Wanted]) -> Live:
+def read(server: Server, wanted: Iterable[Wanted], auth_paths: Iterable[str]) -> Live:
     """Read what is there.
 
     Args:
         server: acts with a token that may read the configuration.
         wanted: the objects whose content is needed; of all others the names are enough.
+        auth_paths: further auth methods whose roles are listed: those that this project made and no longer declares.
     """
     live = Live()
     idents = [each.ident for each in wanted]
@@ -45,7 +46,7 @@ def read(server: Server, wanted: Iterable[Wanted]) -> Live:
             if isinstance(entry, dict) and entry.get("type") not in _BUILT_IN_TYPES:
                 _take_mount(live, Ident(kind, path.rstrip("/")), entry)
     live.accessors = {path.rstrip("/"): str(entry["accessor"]) for path, entry in methods.items() if isinstance(entry, dict)}
-    _take_names(live, server, _auth_paths(idents))
+    _take_names(live, server, sorted({*_auth_paths(idents), *auth_paths}))
     texts = _policy_texts(server, [ident for ident in idents if ident.kind == "policy" and ident in live.present])
     live.content |= texts
     detailed = [ident for ident in idents if _has_content(ident, live)]

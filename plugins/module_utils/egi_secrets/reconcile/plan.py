@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .compare import differences
+from .compare import differences, empty_like, held
 from .ledger import VOS, Ledger, matches
 from .live import Live
 from .objects import KEPT_KINDS, KINDS, Ident, Wanted
+from .proof import CANDIDATE_AUTH
 
 HIDDEN = "(hidden)"
-CANDIDATE = ".candidate"  # a role or policy that is tried before the real one is written
+LISTED = ("mount", "auth", "policy", "role", "group", "quota")  # kinds of which live.py lists every name
 _READ_ONLY = {"quota": ("name", "type", "inheritable"), "config": ("status",), "role": ("role_id",)}
 
 
@@ -86,7 +87,7 @@ def make(
     gone = sorted(ident for ident in live.present - objects.keys() if not _default(ident))
     kept, foreign = [], []
     for ident in gone:
-        if str(ident) in named or (ledger.has(ident) and ident.kind not in KEPT_KINDS) or _left_over(ident):
+        if str(ident) in named or (ledger.has(ident) and (ident.kind not in KEPT_KINDS or _left_over(ident))):
             steps.append(Step("remove", ident))
         elif ident.kind == "role" and f"auth:{ident.name.rpartition('/')[0]}" in named:
             continue  # goes with its auth method
@@ -101,6 +102,20 @@ def make(
     folders = [name for name in left_vos if f"vo:{name}" in named]
     kept += [f"vo:{name}" for name in left_vos if name not in folders]
     return Plan(steps, foreign, kept, sorted(adopted), folders)
+
+
+def still_there(made: Mapping[str, set[str]], wanted: Iterable[Wanted], live: Live) -> dict[str, set[str]]:
+    """Return what the ledger lists without the names that are neither there nor wanted.
+
+    Args:
+        made: names by kind, as the ledger has them.
+        wanted: what is declared.
+        live: what is there.
+    """
+    known = live.present | {each.ident for each in wanted}
+    return {
+        kind: {name for name in names if kind not in LISTED or Ident(kind, name) in known} for kind, names in made.items()
+    }
 
 
 def made_after(
@@ -130,6 +145,9 @@ def _step(each: Wanted, live: Live, ledger: Ledger) -> Step | None:
         after["type"] = "external"
     if not after:
         return None
+    if "tune" in after:
+        declared, held_now = each.content.get("tune") or {}, held(there.get("tune") or {}, each.content.get("tune") or {})
+        after["tune"] = {**{key: empty_like(value) for key, value in held_now.items() if key not in declared}, **declared}
     before = {key: HIDDEN if key in secret else there.get(key) for key in after}
     return Step("update", each.ident, each, before, after)
 
@@ -141,8 +159,7 @@ def _comparable(each: Wanted, there: Mapping[str, Any]) -> dict[str, Any]:
         if key not in each.content:
             fields.pop(key, None)
     if kind in ("mount", "auth"):
-        declared = each.content.get("tune") or {}
-        fields["tune"] = {key: value for key, value in (there.get("tune") or {}).items() if key in declared}
+        fields["tune"] = held(there.get("tune") or {}, each.content.get("tune") or {})
         if not each.content.get("options"):
             fields.pop("options", None)
     return fields
@@ -153,5 +170,5 @@ def _default(ident: Ident) -> bool:
 
 
 def _left_over(ident: Ident) -> bool:
-    """Return whether a killed run left this behind while it tried a role or policy."""
-    return ident.kind in ("role", "policy") and ident.name.endswith(CANDIDATE)
+    """Return whether a killed run left this behind while it rehearsed a login."""
+    return ident.kind == "auth" and ident.name.endswith(CANDIDATE_AUTH)

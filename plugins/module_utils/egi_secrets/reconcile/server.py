@@ -10,6 +10,7 @@ import http.client
 import json
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from urllib.parse import quote
 from ..api import Node, Secret
 from ..errors import RefusedError, UnreachableError
 
+RATE_LIMIT_PATIENCE = 30.0  # seconds; users' own limits count for this address too
+TOO_MANY = 429
 NOT_FOUND = 404
 METHOD_NOT_ALLOWED = 405
 _OK = range(200, 300)
@@ -110,6 +113,18 @@ class Server:
         self.requests += 1
         try:
             status, text = self._exchange(method, "/v1/" + quote(path), content, headers)
+            deadline = time.monotonic() + RATE_LIMIT_PATIENCE
+            while status == TOO_MANY and time.monotonic() < deadline:
+                time.sleep(0.5)
+                status, text = self._exchange(method, "/v1/" + quote(path), content, headers)
+        except ValueError:  # what a header cannot carry; the reason would show it
+            raise RefusedError(
+                self.node.name,
+                0,
+                ["not a token"],
+                f"The token to ask {self.node.name} with holds a character that no token has, such as a line break: give "
+                "VAULT_TOKEN (vault_config_token) as it was printed.",
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             raise UnreachableError(
                 self.node.name,

@@ -38,7 +38,7 @@ def sound() -> Declared:
             {"auth": "jwt", "name": "personal", "settings": {**bound, "token_policies": ["personal"]}, "access": False}
         ],
         "groups": [],
-        "quotas": [{"name": "logins", "settings": {"rate": 10}}],
+        "quotas": [{"name": "logins", "settings": {"rate": 10, "path": "secrets/"}}],
         "vos": [
             {"name": "vo.one", "entitlement": "urn:one", "members": "write", "writers": []},
             {"name": "vo.two", "entitlement": "urn:two", "members": "read", "writers": ["urn:two:writer"]},
@@ -67,8 +67,8 @@ def test_a_vo_has_roles_policies_and_groups_of_its_own() -> None:
     assert reader["token_policies"] == ["personal", "vo-vo.two-read"]
     assert writer["bound_claims"]["entitlements"] == ["urn:two:writer"]
     assert writer["token_policies"] == ["personal", "vo-vo.two-write"]
-    assert wanted[Ident("group", "vo-vo.two-read")]["alias"] == "urn:two"
-    assert wanted[Ident("group", "vo-vo.two-write-1")]["alias"] == "urn:two:writer"
+    assert wanted[Ident("group", "vo-vo.two")]["alias"] == "urn:two"
+    assert wanted[Ident("group", "vo-vo.two-writers-1")]["alias"] == "urn:two:writer"
     assert 'path "secrets/vos/vo.one/*"' in wanted[Ident("policy", "vo-vo.one-write")]["policy"]
     assert "aliases.auth_jwt_1.name" in wanted[Ident("policy", "personal")]["policy"]
 
@@ -126,7 +126,17 @@ def change(path: str, value: object) -> Callable[[Declared], None]:
         (change("policies.0.file", "missing.hcl"), "cannot be read"),
         (change("policies.0.variables", {"colour": "red"}), "does not use it"),
         (change("policies.0.file", "vo-read.hcl"), "uses ${vo}, which nobody gives it"),
-        (change("quotas.0.settings", {"rate": 0}), "has the rate 0"),
+        (change("vos.0.name", "Vo.One"), "cannot be the name of a VO"),
+        (change("vos.0.name", "x" * 5000), "cannot be the name of a VO"),
+        (change("vos.0.name", "operator.candidate"), "cannot be the name of a VO"),
+        (change("vos.0.entitlement", "URN:TWO"), "the same entitlement"),
+        (change("roles.0.name", "Personal"), "is no name"),
+        (change("roles.0.name", "personal.candidate"), "kept for rehearsals"),
+        (change("roles.0.settings", {"bound_claims": {"sub": "*"}}), "binds sub to '*'"),
+        (change("auth.0.path", "jwt_candidate"), "kept for rehearsals"),
+        (change("mounts.1.path", "operations/deep"), "lies inside 'operations'"),
+        (change("quotas.0.settings", {"rate": 10}), "has no path"),
+        (change("quotas.0.settings", {"rate": 0, "path": "secrets/"}), "has the rate 0"),
         (change("quotas.0.settings", {"rate": "many"}), "has the rate 'many'"),
     ],
 )

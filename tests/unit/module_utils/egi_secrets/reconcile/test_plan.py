@@ -8,7 +8,8 @@ from ansible.module_utils.egi_secrets.reconcile import plan as plans
 from ansible.module_utils.egi_secrets.reconcile.ledger import VOS, Ledger, hash_of, matches
 from ansible.module_utils.egi_secrets.reconcile.live import Live
 from ansible.module_utils.egi_secrets.reconcile.objects import KEPT_KINDS, KINDS, Ident, Wanted
-from ansible.module_utils.egi_secrets.reconcile.plan import CANDIDATE, Plan
+from ansible.module_utils.egi_secrets.reconcile.plan import Plan
+from ansible.module_utils.egi_secrets.reconcile.proof import CANDIDATE_AUTH
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,13 +115,20 @@ def test_a_vo_that_is_declared_no_longer_keeps_its_secrets_until_it_is_named() -
     assert plans.make([], Live(), ledger, vos=["vo.one"], remove=["vo:vo.two"]).folders == ["vo.two"]
 
 
-def test_what_a_killed_run_tried_is_cleared_away() -> None:
+def test_what_a_killed_run_rehearsed_is_cleared_away_and_somebody_elses_is_not() -> None:
     there: dict[Ident, dict[str, object]] = {
-        Ident("role", f"jwt/operator{CANDIDATE}"): {},
-        Ident("policy", f"operator{CANDIDATE}"): {},
+        Ident("auth", f"jwt{CANDIDATE_AUTH}"): {},
+        Ident("policy", "operator.candidate"): {},
     }
-    plan = make({}, live_of(there), Ledger())
-    assert {step.ident for step in plan.steps if step.action == "remove"} == set(there)
+    assert {step.ident for step in make({}, live_of(there), ledger_of(there)).steps} == set(there)
+    assert make({}, live_of(there), Ledger()).foreign == sorted(there)
+
+
+def test_what_is_neither_there_nor_declared_is_forgotten() -> None:
+    made = ledger_of([Ident("policy", "gone"), Ident("policy", "there"), Ident("policy", "wanted")]).made
+    there: dict[Ident, dict[str, object]] = {Ident("policy", "there"): {}}
+    known = plans.still_there(made, [Wanted(Ident("policy", "wanted"), {})], live_of(there))
+    assert known["policy"] == {"there", "wanted"}
 
 
 def test_the_built_in_policy_default_is_never_removed_and_never_foreign() -> None:
