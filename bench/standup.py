@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-os.environ |= {"LAB_NAME": "bench", "LAB_SUBNET": "10.213.30"}
+os.environ |= {"LAB_NAME": "bench", "LAB_SUBNET": "10.213.30", "LAB_HOSTS": "vault"}
 sys.path.insert(0, str(PROJECT / "molecule" / "shared"))
 
 from lab import Lab, Run  # noqa: E402  (the lab is named by the environment above)
