@@ -1,8 +1,7 @@
 # Every token has this policy, and a locker has nothing else. So it holds what a token may do with itself: its cubbyhole, a
-# look at itself, its own end. No renewal, no wrapping, no look at an entity: a locker must not learn whose it is.
+# look at itself, its own end. No renewal, no look at an entity: a locker must not learn whose it is.
 path "cubbyhole/*" {
-  capabilities     = ["create", "read", "update", "delete", "list"]
-  max_wrapping_ttl = "1s" # an answer that is wrapped would outlive the locker, its uses and its owner
+  capabilities = ["create", "read", "update", "delete", "list"]
 }
 
 path "auth/token/lookup-self" {

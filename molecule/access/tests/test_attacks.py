@@ -258,15 +258,6 @@ def test_a_locker_dies_with_the_login_that_made_it(lab: Lab, personas: Personas)
     wait_for(lambda: lab.api(NODE, "GET", "auth/token/lookup-self", token=locker).status == 403, 5, "the locker to die")
 
 
-@pytest.mark.parametrize("wrap", ["768h", "1h", "2s"])
-def test_what_is_in_a_locker_cannot_be_made_to_outlive_it(lab: Lab, personas: Personas, wrap: str) -> None:
-    locker = personas.locker(personas.token("ada"))
-    lab.api(NODE, "PUT", "cubbyhole/a", {"a": "1"}, token=locker)
-    answer = lab.api(NODE, "GET", "cubbyhole/a", token=locker, wrap=wrap)
-    assert answer.status in REFUSED
-    assert not answer.body.get("wrap_info")
-
-
 def test_lockers_of_one_owner_are_strangers_to_each_other(lab: Lab, personas: Personas) -> None:
     one, other = (personas.locker(personas.token("ada")) for _ in range(2))
     lab.api(NODE, "PUT", "cubbyhole/a", {"a": "1"}, token=one)
