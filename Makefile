@@ -28,12 +28,12 @@ BROWSER_PACKAGES := chromium chromium-driver libnss3-tools
 lab: $(CACHE)/packages $(VENV)/ready  ## stand up three sites, and print how to use them
 	$(PLAY) playbooks/lab/create.yml
 	$(PLAY) playbooks/lab/checkin.yml
+	@OIDC_ACCESS_TOKEN=$$(playbooks/lab/files/lab-token alice); export OIDC_ACCESS_TOKEN
 	@echo; echo '--- alice stands the service up, and submits her share of the unseal key'
 	GNUPGHOME=$(LAB)/gpg/alice $(PLAY) playbooks/site.yml
 	@echo; echo '--- bob submits his: the first node opens, and the others join it'
 	GNUPGHOME=$(LAB)/gpg/bob $(PLAY) playbooks/operate/unseal.yml
 	@echo; echo '--- alice submits hers for the nodes that joined, and as an operator who has logged in configures the service'
-	@OIDC_ACCESS_TOKEN=$$(playbooks/lab/files/lab-token alice); export OIDC_ACCESS_TOKEN
 	GNUPGHOME=$(LAB)/gpg/alice $(PLAY) playbooks/site.yml
 	@echo; echo '--- a user gets the EGI client on a VM'
 	$(PLAY) playbooks/deploy/client.yml
