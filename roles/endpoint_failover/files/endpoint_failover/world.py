@@ -1,0 +1,455 @@
+"""A model of all that the checkers deal with: sites, links, Raft, KV store, DNS, DynDNS, and the checkers' own processes.
+
+It is made from what was measured of the real things (docs/failover.md), and knows nothing of how the checkers decide: it
+carries out what they ask for, with delays, and may lose it. Time is simulated; everything random comes from one seeded
+source, so a history can be told again.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .cycle import (
+    Checker,
+    Effect,
+    Fence,
+    Look,
+    Looked,
+    Memory,
+    Pause,
+    Publish,
+    ReadShared,
+    Send,
+    Shared,
+    Tell,
+    WriteLease,
+)
+from .model import Answer, Consequence, Hold, Kind, Lease, Outcome, Reply, View
+from .settings import Settings
+
+# Seconds since the epoch when the simulated cluster's clock starts.
+EPOCH = 1_800_000_000.0
+# Measured: how long until another node leads, until a refused connection is refused, a write is committed, a name server
+# has answered, an update is answered.
+ELECTION = (1.5, 3.5)
+REFUSED = 0.002
+WRITE = (0.005, 0.15)
+DNS = (0.001, 0.04)
+UPDATE = (0.008, 0.05)
+# The DynDNS server after the primary refused an update; and with its other name server down.
+DOMAIN_LOCK = 120.0
+SLOW_UPDATE = 2.0
+
+SERVERS = ("ok", "dead", "hung", "sealed", "stalled", "slow")
+
+
+class Monitor(Protocol):
+    """Is told what happens in a world."""
+
+    def changed(self, world: World) -> None:
+        """Something in the world has changed that may change which site serves."""
+
+    def sent(self, world: World, observer: str, name: str, target: str) -> None:
+        """An update has arrived at the DynDNS server, which has not handled it yet."""
+
+    def answered(self, world: World, observer: str, name: str, consequence: Consequence) -> None:
+        """The DynDNS server has answered an update."""
+
+    def moved(self, world: World, name: str, source: str, target: str) -> None:
+        """The primary has a new record."""
+
+    def told(self, world: World, observer: str, event: Tell) -> None:
+        """A checker has told of something."""
+
+
+@dataclass(slots=True)
+class SiteState:
+    """A site: its server (see SERVERS), whether its host is up, whether its certificate is valid."""
+
+    server: str = "ok"
+    power: bool = True
+    certificate: bool = True
+
+
+@dataclass(slots=True)
+class Process:
+    """A checker's process: its clock is `now` times `rate` plus `offset`."""
+
+    checker: Checker
+    offset: float
+    rate: float
+    alive: bool = True
+    life: int = 0
+    running: Generator[Effect, Any, float] | None = None
+    began: float = 0.0
+    saved: Memory | None = None
+
+
+@dataclass(slots=True)
+class Nameserver:
+    """A DNS server: whether it runs, and name → site."""
+
+    records: dict[str, str]
+    up: bool = True
+
+
+@dataclass(slots=True)
+class World:
+    """Everything.
+
+    Args:
+        settings: of each observer.
+        rng: the source of all that is random.
+        monitor: is told what happens.
+        primary_at: site of the DNS primary and of the DynDNS server.
+        secondary_at: site of the DNS secondary.
+        loss: share of probes that are lost for no reason.
+        answer_loss: share of writes and updates that are carried out and not answered.
+        lag: longest time that a change takes to reach the secondary, s.
+    """
+
+    settings: dict[str, Settings]
+    rng: random.Random
+    monitor: Monitor
+    primary_at: str = "iisas"
+    secondary_at: str = "ifca"
+    loss: float = 0.0
+    answer_loss: float = 0.0
+    lag: float = 0.05
+    now: float = 0.0
+    sites: dict[str, SiteState] = field(default_factory=dict)
+    cuts: set[tuple[str, str]] = field(default_factory=set)
+    leader: str = ""
+    store: dict[str, tuple[Any, int]] = field(default_factory=dict)
+    holds: dict[str, tuple[Hold, float]] = field(default_factory=dict)
+    primary: Nameserver = field(default_factory=lambda: Nameserver({}))
+    secondary: Nameserver = field(default_factory=lambda: Nameserver({}))
+    dyndns_up: bool = True
+    locked_until: float = 0.0
+    identity: bool = True
+    clock_skew: dict[str, float] = field(default_factory=dict)
+    processes: dict[str, Process] = field(default_factory=dict)
+    _heap: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _count: int = 0
+    _election: int = 0
+
+    @classmethod
+    def make(cls, settings: dict[str, Settings], rng: random.Random, monitor: Monitor, at: str) -> World:
+        """Return a world in which all is well and every name is at site `at`."""
+        world = cls(settings, rng, monitor)
+        some = next(iter(settings.values()))
+        names = {name.name: at for name in some.names}
+        world.sites = {site: SiteState() for site in some.sites}
+        world.primary, world.secondary = Nameserver(dict(names)), Nameserver(dict(names))
+        world.leader = rng.choice(list(some.sites))
+        world.clock_skew = {site: rng.uniform(-2, 2) for site in some.sites}
+        for observer, each in settings.items():
+            offset, rate = rng.uniform(0, 1e5), rng.uniform(0.998, 1.002)
+            checker = Checker(each, Memory(), lambda: 0.0)
+            process = Process(checker, offset, rate)
+            checker.clock = world._clock_of(process)
+            world.processes[observer] = process
+            world.later(rng.uniform(0, 2), lambda process=process: world._start(process))  # type: ignore[misc]
+        monitor.changed(world)
+        return world
+
+    def _clock_of(self, process: Process) -> Callable[[], float]:
+        return lambda: self.now * process.rate + process.offset
+
+    # --- time
+
+    def later(self, delay: float, action: Callable[[], None]) -> None:
+        """Have something done `delay` seconds from now."""
+        self._count += 1
+        heapq.heappush(self._heap, (self.now + delay, self._count, action))
+
+    def run(self, until: float) -> None:
+        """Let time pass until `until`."""
+        heap = self._heap
+        while heap and heap[0][0] <= until:
+            self.now, _, action = heapq.heappop(heap)
+            action()
+        self.now = until
+
+    # --- what is the case
+
+    def linked(self, one: str, other: str) -> bool:
+        """Whether TCP works between two sites: it needs both directions."""
+        return one == other or ((one, other) not in self.cuts and (other, one) not in self.cuts)
+
+    def _takes_part(self, site: str) -> bool:
+        state = self.sites[site]
+        return state.power and state.server in ("ok", "stalled", "slow")
+
+    def _may_lead(self, site: str) -> bool:
+        peers = sum(self._takes_part(other) and self.linked(site, other) for other in self.sites)
+        return self._takes_part(site) and 2 * peers > len(self.sites)
+
+    def commits(self, site: str) -> bool:
+        """Whether a write through a site would be committed in time."""
+        leader = self.leader
+        return (
+            bool(leader)
+            and self._takes_part(site)
+            and self.sites[site].server != "slow"
+            and self.sites[leader].server == "ok"
+            and self.linked(site, leader)
+        )
+
+    def serves(self, site: str) -> bool:
+        """Whether a user could write a secret through a site now."""
+        return self.sites[site].certificate and self.commits(site)
+
+    def sees(self, observer: str, site: str) -> bool:
+        """Whether a site serves an observer now."""
+        return self.linked(observer, site) and self.serves(site)
+
+    def cluster_now(self) -> float:
+        """Return the clock of the node that leads, s since the epoch."""
+        return EPOCH + self.now + self.clock_skew.get(self.leader, 0.0)
+
+    def is_held(self, site: str) -> bool:
+        """Whether a site is held now."""
+        hold, _ = self.holds.get(site, (None, 0.0))
+        return hold is not None and (hold.until == 0 or hold.until > self.cluster_now())
+
+    # --- faults
+
+    def touched(self) -> None:
+        """To be called after anything of the world was changed from outside: elects a leader where that is needed."""
+        if self.leader and not self._may_lead(self.leader):
+            self.leader = ""
+        if not self.leader:
+            self._election += 1
+            number = self._election
+            self.later(self.rng.uniform(*ELECTION), lambda: self._elect(number))
+        self.monitor.changed(self)
+
+    def _elect(self, number: int) -> None:
+        if number != self._election or self.leader:
+            return
+        able = [site for site in self.sites if self._may_lead(site)]
+        if able:
+            self.leader = self.rng.choice(able)
+            self.monitor.changed(self)
+
+    def cut(self, links: Iterable[tuple[str, str]], ways: tuple[bool, ...]) -> None:
+        """Cut links there, and back, as `ways` says; none: mend them."""
+        for one, other in links:
+            self.cuts -= {(one, other), (other, one)}
+            self.cuts |= {way for way, is_cut in zip(((one, other), (other, one)), ways, strict=False) if is_cut}
+
+    def restart_checker(self, observer: str, to: str) -> None:
+        """Kill a checker between any two of its steps, or start a killed one.
+
+        Args:
+            observer: the checker.
+            to: `killed`, `started` (with what it saved after its last complete check), `started without memory`.
+        """
+        process = self.processes[observer]
+        if to == "killed":
+            process.alive, process.running = False, None
+            process.life += 1
+        elif not process.alive:
+            kept = None if to == "started without memory" else process.saved
+            process.checker.memory = Memory() if kept is None else kept.snapshot()
+            process.alive = True
+            self._start(process)
+
+    def hold(self, site: str, seconds: float | None) -> None:
+        """Hold a site, as an operator does, for some seconds; 0: until it is released; None: release it."""
+        if seconds is None:
+            self.holds.pop(site, None)
+            return
+        until = self.cluster_now() + seconds if seconds else 0.0
+        self.holds[site] = (Hold(until, "operator", "drained"), self.now)
+
+    # --- the checkers
+
+    def _start(self, process: Process) -> None:
+        if not process.alive:
+            return
+        process.began = self.now
+        process.running = process.checker.check()
+        self._resume(process, process.life, None)
+
+    def _resume(self, process: Process, life: int, result: Any) -> None:  # noqa: ANN401  # whatever the effect gives
+        if life != process.life or process.running is None:
+            return
+        try:
+            effect = process.running.send(result)
+        except StopIteration as end:
+            process.saved = process.checker.memory.snapshot()
+            wait = max(0.01, process.began + float(end.value) - self.now)
+            self.later(wait, lambda: self._start(process) if life == process.life else None)
+            return
+        self._carry_out(process, life, effect)
+
+    def _carry_out(self, process: Process, life: int, effect: Effect) -> None:
+        observer = process.checker.settings.observer
+
+        def answer(delay: float, result: Any) -> None:  # noqa: ANN401
+            self.later(delay, lambda: self._resume(process, life, result))
+
+        match effect:
+            case Look():
+                delay, looked = self._look(observer, effect)
+                answer(delay, looked)
+            case Publish():
+                done = any(self._write(observer, site, f"views/{observer}", effect.view) for site in effect.via[:1])
+                answer(self._latency(WRITE), self.cluster_now() if done else None)
+            case ReadShared():
+                self.later(self._latency(WRITE), lambda: answer(self._latency(WRITE), self._read(observer, effect)))
+            case WriteLease():
+                self.later(self._latency(WRITE), lambda: answer(*self._lease(observer, effect)))
+            case Send():
+                self.later(self._latency(UPDATE), lambda: answer(*self._update(observer, effect)))
+            case Pause():
+                answer(effect.seconds, None)
+            case Fence():
+                self.sites[observer].server = "dead"
+                self.touched()
+                answer(0.0, None)
+            case Tell():
+                self.monitor.told(self, observer, effect)
+                answer(0.0, None)
+
+    def _latency(self, bounds: tuple[float, float]) -> float:
+        return self.rng.uniform(*bounds)
+
+    def _look(self, observer: str, effect: Look) -> tuple[float, Looked]:
+        settings = self.settings[observer]
+        longest, stamp = 0.001, None
+        found: dict[str, Outcome] = {}
+        for site in effect.sites:
+            took, outcome = self._probe(observer, site, effect.view)
+            longest = max(longest, took)
+            found[site] = outcome
+            if outcome.kind is Kind.OK:
+                stamp = self.cluster_now()
+        answers = {}
+        for name in effect.names:
+            both = []
+            for server, at, state in (
+                ("primary", self.primary_at, self.primary),
+                ("secondary", self.secondary_at, self.secondary),
+            ):
+                if state.up and self.linked(observer, at) and self.rng.random() >= self.loss:
+                    longest = max(longest, self._latency(DNS))
+                    site = state.records.get(name, "")
+                    both.append(Answer(server, (settings.sites[site].address,) if site else ()))
+                else:
+                    longest = max(longest, settings.rules.dns_timeout)
+                    both.append(Answer(server, (), "no answer"))
+            answers[name] = tuple(both)
+        outcomes = {name.name: dict(found) for name in settings.names} if effect.sites else {}
+        return longest, Looked(outcomes, answers, stamp)
+
+    def _probe(self, observer: str, site: str, view: View) -> tuple[float, Outcome]:
+        timeout = self.settings[observer].rules.timeout
+        fault = self._fault(observer, site, timeout)
+        if fault is not None:
+            return fault
+        role = "active" if site == self.leader else "standby"
+        if not self.commits(site):
+            took = 0.05 if self.leader and self.sites[self.leader].server == "stalled" else self.rng.choice((0.02, timeout))
+            return took, Outcome(Kind.WRITE, "write failed", role)
+        if not self.identity:
+            return self._latency(WRITE), Outcome(Kind.FORWARDED, "403")
+        if not self._write(observer, site, f"views/{observer}", view):
+            return timeout, Outcome(Kind.WRITE, "no answer", role)
+        return self._latency(WRITE), Outcome(Kind.OK)
+
+    def _fault(self, observer: str, site: str, timeout: float) -> tuple[float, Outcome] | None:
+        """Return how a probe ends that finds the site itself at fault."""
+        state = self.sites[site]
+        cut = not state.power or not self.linked(observer, site) or self.rng.random() < self.loss
+        faults = (
+            (cut, timeout, "no answer"),
+            (state.server == "dead", REFUSED, "refused"),
+            (state.server == "hung", timeout, "TLS: no answer"),
+            (not state.certificate, 0.01, "certificate has expired"),
+            (state.server == "sealed", 0.01, "sealed"),
+        )
+        return next(((took, Outcome(Kind.LOCAL, why)) for so, took, why in faults if so), None)
+
+    def _write(self, observer: str, site: str, key: str, value: Any) -> bool:  # noqa: ANN401
+        """Write a key through a site if that works now; return whether it was answered."""
+        if not self.identity or not self.sees(observer, site):
+            return False
+        self.store[key] = (value, self.store.get(key, (None, 0))[1] + 1)
+        return self.rng.random() >= self.answer_loss
+
+    def _read(self, observer: str, effect: ReadShared) -> Shared | None:
+        if not self.identity or not any(self.sees(observer, site) for site in effect.via):
+            return None
+        settings = self.settings[observer]
+        return Shared(
+            views={other: self.store.get(f"views/{other}", (None, 0)) for other in settings.others},
+            holds={site: hold for site, (hold, _) in self.holds.items()},
+            leases={name: self.store.get(f"lease/{name}", (None, 0)) for name in effect.names},
+        )
+
+    def _lease(self, observer: str, effect: WriteLease) -> tuple[float, int]:
+        key = f"lease/{effect.name}"
+        for site in effect.via:
+            if not self.identity or not self.sees(observer, site):
+                continue
+            version = self.store.get(key, (None, 0))[1]
+            if version != effect.cas:
+                return self._latency(WRITE), 0
+            self.store[key] = (effect.lease, version + 1)
+            if self.rng.random() < self.answer_loss:
+                break
+            return self._latency(WRITE), version + 1
+        return self.settings[observer].rules.timeout, 0
+
+    def lease(self, name: str) -> Lease | None:
+        """Return the lease of a name as the store has it."""
+        value: Lease | None = self.store.get(f"lease/{name}", (None, 0))[0]
+        return value
+
+    # --- DNS and DynDNS
+
+    def _update(self, observer: str, effect: Send) -> tuple[float, Reply]:
+        timeout = self.settings[observer].rules.dyndns_timeout
+        if not self.dyndns_up:
+            return REFUSED, Reply(Consequence.RETRY, "refused")
+        if not self.linked(observer, self.primary_at):
+            return timeout, Reply(Consequence.RETRY, "no answer")
+        self.monitor.sent(self, observer, effect.name, effect.site)
+        took, reply = self._handle(effect)
+        if self.rng.random() < self.answer_loss or took > timeout:
+            took, reply = timeout, Reply(Consequence.RETRY, "no answer")
+        self.monitor.answered(self, observer, effect.name, reply.consequence)
+        return took, reply
+
+    def _handle(self, effect: Send) -> tuple[float, Reply]:
+        """Do as nsupdate.info does: compare with the *second* name server, update the first."""
+        if self.now < self.locked_until:
+            return 0.01, Reply(Consequence.LOCKED, "dnserr")
+        reachable = self.secondary.up and self.linked(self.primary_at, self.secondary_at)
+        took = 0.01 if reachable else SLOW_UPDATE
+        if not self.primary.up:
+            self.locked_until = self.now + DOMAIN_LOCK
+            return took + SLOW_UPDATE, Reply(Consequence.LOCKED, "dnserr")
+        known = self.secondary if reachable else self.primary
+        if known.records.get(effect.name) == effect.site:
+            return took, Reply(Consequence.UNCHANGED, "nochg")
+        source = self.primary.records.get(effect.name, "")
+        self.primary.records[effect.name] = effect.site
+        if source != effect.site:
+            self.monitor.moved(self, effect.name, source, effect.site)
+            self.later(self.rng.uniform(0.003, self.lag), self._transfer)
+        return took, Reply(Consequence.SENT, "good")
+
+    def _transfer(self) -> None:
+        """Bring the secondary up to date, again and again until that works."""
+        if self.primary.up and self.secondary.up and self.linked(self.primary_at, self.secondary_at):
+            self.secondary.records = dict(self.primary.records)
+        else:
+            self.later(1.0, self._transfer)
