@@ -1,0 +1,153 @@
+"""Versions of the decision that are wrong in one way each, to prove that the invariants notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+from endpoint_failover import cycle, decide
+from endpoint_failover.model import NEVER, Act, Decision, Outcome, Phase, Score, Standing
+from endpoint_failover.settings import Rules
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A wrong decision.
+
+    Args:
+        name: what is wrong with it.
+        breaks: the invariant that must notice.
+        where: the module whose function is replaced.
+        function: the function's name.
+        instead: what takes its place.
+    """
+
+    name: str
+    breaks: str
+    where: Any
+    function: str
+    instead: Callable[..., Any]
+
+    @contextmanager
+    def __call__(self) -> Generator[None]:
+        with mock.patch.object(self.where, self.function, self.instead):
+            yield
+
+
+_decide, _is_eligible, _fault = decide.decide, decide.is_eligible, decide._fault
+_after_send, _score, _next_step, _target = decide.after_send, decide.score, decide._next_step, decide._target
+_place_of, _trouble, _obstacle = decide.place_of, decide._trouble, decide._obstacle
+
+
+def _alone(s: decide.Situation, site: str) -> bool:
+    return decide.standing(s.own.get(site, Score()), s.rules) is Standing.DOWN
+
+
+def _any_candidate(s: decide.Situation) -> str:
+    return next((site for site in s.name.candidates if site not in s.place.places), "")
+
+
+def _home_again(s: decide.Situation) -> tuple[str, str]:
+    first = s.name.candidates[0]
+    if s.place.agreed not in (None, first) and decide.is_eligible(s, first):
+        return "down", f"{first} is the first choice"
+    return _trouble(s)
+
+
+def _one_failure(old: dict[str, Score], outcomes: dict[str, Outcome], rules: Rules, now: float) -> dict[str, Score]:
+    return _score(old, outcomes, replace(rules, fall=1), now)
+
+
+def _one_success(old: dict[str, Score], outcomes: dict[str, Outcome], rules: Rules, now: float) -> dict[str, Score]:
+    return _score(old, outcomes, replace(rules, rise=1), now)
+
+
+def _every_failure(old: dict[str, Score], outcomes: dict[str, Outcome], rules: Rules, now: float) -> dict[str, Score]:
+    new = {}
+    for site, outcome in outcomes.items():
+        before = old.get(site, Score())
+        if outcome.serves:
+            new[site] = decide._succeeded(before, rules, now)
+        else:
+            new[site] = decide._failed(before, before.fails + 1, outcome.why, rules, now)
+    return {**old, **new}
+
+
+def _no_lease(s: decide.Situation, target: str, why: str, lease: Any, alarms: Any) -> Decision:
+    memory = replace(s.memory, target=target, source=s.place.places[0])
+    return Decision(Act.SEND, why, memory, target=target, alarms=alarms)
+
+
+def _believes(memory: Any, reply: Any, now: float, account: str) -> Any:
+    """Believe the DynDNS server's word: the name is where it says, so there is nothing left to do for an hour."""
+    after = _after_send(memory, reply, now, account)
+    return replace(after, sent_at=None, not_before=now + 3600) if after.sent_at is not None else after
+
+
+def _impatient(memory: Any, reply: Any, now: float, account: str) -> Any:
+    return replace(_after_send(memory, reply, now, account), not_before=NEVER, lock=0.0)
+
+
+def _sends_anyway(s: decide.Situation) -> Decision:
+    """Send without looking at where the name is, as a plain cron script does every minute."""
+    decision = _decide(s)
+    eligible = next((site for site in s.name.candidates if decide.is_eligible(s, site)), "")
+    if decision.act is Act.STAY and eligible and all(s.now - sent > 60 for sent in s.memory.sends):
+        return replace(decision, act=Act.SEND, target=eligible)
+    return decision
+
+
+def _keeps_lease(s: decide.Situation, phase: Phase, why: str, alarms: Any) -> Decision:
+    return Decision(Act.WAIT, why, s.memory, alarms=alarms)
+
+
+def _waits_for_all_servers(s: decide.Situation) -> tuple[str, str]:
+    return ("", "") if s.place.silent or s.place.agreed is None else _trouble(s)
+
+
+def _unheld(site: str, holds: Any, cluster_now: float) -> bool:
+    return False
+
+
+def _held_for_ever(site: str, holds: Any, cluster_now: float) -> bool:
+    return site in holds
+
+
+def _everywhere(s: decide.Situation) -> str:
+    order = (*s.sites, *s.name.candidates)
+    return next((site for site in order if _is_eligible(s, site)), "")
+
+
+def _never_dead(watched: Any, rules: Any, now: float) -> bool:
+    return False
+
+
+HELD = "never to a held site"
+SERVING = "never to a site that does not serve"
+CANDIDATE = "never to a site that is no candidate"
+FLAPPING = "no flapping"
+LOCK = "the lock is waited out"
+NEEDED = "no update that is not needed"
+BOUND = "within a bound at a serving site"
+
+MUTANTS = (
+    Mutant("does not heed holds", HELD, decide, "is_held", _unheld),
+    Mutant("moves to the next in the list, whether it serves or not", SERVING, decide, "_target", _any_candidate),
+    Mutant("takes any site that serves", CANDIDATE, decide, "_target", _everywhere),
+    Mutant("trusts a site at its first success", FLAPPING, decide, "score", _one_success),
+    Mutant("does not wait out the lock", LOCK, decide, "after_send", _impatient),
+    Mutant("is a majority by itself", NEEDED, decide, "is_down", _alone),
+    Mutant("moves at the first failure", NEEDED, decide, "score", _one_failure),
+    Mutant("goes home when it can", NEEDED, decide, "_trouble", _home_again),
+    Mutant("sends every minute", NEEDED, cycle.decide, "decide", _sends_anyway),
+    Mutant("takes an election for a fault of the site", NEEDED, decide, "score", _every_failure),
+    Mutant("moves without a lease", NEEDED, decide, "_next_step", _no_lease),
+    Mutant("believes the DynDNS server", BOUND, decide, "after_send", _believes),
+    Mutant("never ends a hold", BOUND, decide, "is_held", _held_for_ever),
+    Mutant("never gives the lease back", BOUND, decide, "_release", _keeps_lease),
+    Mutant("waits for all DNS servers", BOUND, decide, "_trouble", _waits_for_all_servers),
+    Mutant("counts the dead", BOUND, decide, "is_stale", _never_dead),
+)
