@@ -72,3 +72,14 @@ options:
       shares: {description: Number of shares that this operator holds., type: int, default: 1}
   threshold: {description: Shares needed to unseal., type: int, required: true}
 """
+
+    LOGIN = r"""
+options:
+  token: {description: Token to act with., type: str, default: ""}
+  jwt:
+    description: Access token to log in with, where O(token) is empty. The token got for it is revoked at the end.
+    type: str
+    default: ""
+  login_path: {description: Path of the auth method that takes O(jwt)., type: str, default: jwt}
+  login_role: {description: Role to log in with., type: str, default: operator}
+"""

@@ -10,8 +10,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.egi_secrets import arguments
-from ansible.module_utils.egi_secrets.api import Node, Secret, in_parallel
+from ansible.module_utils.egi_secrets.api import Secret
 from ansible.module_utils.egi_secrets.errors import ReconcileError, SecretsError
+from ansible.module_utils.egi_secrets.operate.session import leader_of
 from ansible.module_utils.egi_secrets.reconcile import declare
 from ansible.module_utils.egi_secrets.reconcile.acting import Credentials, acting
 from ansible.module_utils.egi_secrets.reconcile.apply import Run
@@ -319,7 +320,9 @@ def reconcile(params: dict[str, Any], *, check_mode: bool, diff: bool) -> dict[s
     prove = params["prove"]
     proof = Proof(Secret(prove["jwt"].strip()), prove["login_path"], prove["login_roles"])
     with (
-        Server(active_node(params), params["ca_file"], params["timeout"], params["concurrency"]) as server,
+        Server(
+            leader_of(arguments.connection(params))[0], params["ca_file"], params["timeout"], params["concurrency"]
+        ) as server,
         acting(server, credentials) as name,
     ):
         outcome = Run(server, declaration, proof, access_only=params["access_only"]).run(check_mode=check_mode)
@@ -333,18 +336,6 @@ def reconcile(params: dict[str, Any], *, check_mode: bool, diff: bool) -> dict[s
         "requests": server.requests,
         "diff": diff_of(outcome.plan) if diff else {},
     }
-
-
-def active_node(params: dict[str, Any]) -> Node:
-    """Return the node that leads; without one nothing can be configured."""
-    apis = arguments.connection(params)
-    for api, health in zip(apis, in_parallel(apis, lambda api: api.health()), strict=True):
-        if not isinstance(health, SecretsError) and health.role == "active":
-            return api.node
-    raise ReconcileError(
-        "The cluster has no active node, so nothing can be configured: unseal a majority of its members first "
-        "(playbooks/operate/unseal.yml)."
-    )
 
 
 if __name__ == "__main__":

@@ -64,3 +64,15 @@ class DeclarationError(SecretsError):
 
 class ReconcileError(SecretsError):
     """The configuration cannot be brought to what is declared; the message says what stands and what to do."""
+
+
+class NoLeaderError(SecretsError):
+    """No node that answers is active, so nothing can be changed in the cluster."""
+
+
+class HoldError(SecretsError):
+    """A site cannot be held, or released, as it is asked."""
+
+
+class LeadershipError(SecretsError):
+    """Leadership did not move as it was asked to."""
