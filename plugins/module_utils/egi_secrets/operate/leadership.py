@@ -62,7 +62,8 @@ def _step_down(server: Server) -> None:
         server.request("POST", "sys/step-down", {})
     except RefusedError as error:
         raise LeadershipError(
-            f"{server.node.name} would not step down: HTTP {error.status}, {'; '.join(error.reasons) or 'without a reason'}. "
+            f"{server.node.name} would not step down: HTTP {error.status}, "
+            f"{'; '.join(error.reasons) or 'without a reason'}. "
             "A node whose audit devices cannot be written refuses; see its disk and journal."
         ) from None
 
