@@ -142,7 +142,7 @@ MUTANTS = (
     Mutant("is a majority by itself", NEEDED, decide, "is_down", _alone),
     Mutant("moves at the first failure", NEEDED, decide, "score", _one_failure),
     Mutant("goes home when it can", NEEDED, decide, "_trouble", _home_again),
-    Mutant("sends every minute", NEEDED, cycle.decide, "decide", _sends_anyway),
+    Mutant("sends every minute", NEEDED, decide, "decide", _sends_anyway),
     Mutant("takes an election for a fault of the site", NEEDED, decide, "score", _every_failure),
     Mutant("moves without a lease", NEEDED, decide, "_next_step", _no_lease),
     Mutant("believes the DynDNS server", BOUND, decide, "after_send", _believes),

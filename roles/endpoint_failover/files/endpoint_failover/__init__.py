@@ -2,3 +2,5 @@
 
 Runs on a node with Debian's python3 and python3-dnspython; nothing else. docs/failover.md says how it decides.
 """
+
+__version__ = "1"

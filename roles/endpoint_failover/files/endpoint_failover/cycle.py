@@ -225,6 +225,7 @@ class Checker:
         dry_run: decide, and send nothing.
         accounts: name → fingerprint of its DynDNS account.
         wishes: name → site where an operator at this site wants it.
+        further: alarms that do not come from what is seen here.
     """
 
     settings: Settings
@@ -233,6 +234,7 @@ class Checker:
     dry_run: bool = False
     accounts: Mapping[str, str] = field(default_factory=dict)
     wishes: Mapping[str, str] = field(default_factory=dict)
+    further: Iterable[Alarm] = ()
     _asked: bool = False
     _now: dict[str, dict[str, Outcome]] = field(default_factory=dict)
 
@@ -250,7 +252,7 @@ class Checker:
         self._begin(began)
         yield from self._look(began)
         yield from self._tell_others()
-        alarms = self._alarms()
+        alarms = [*self.further, *self._alarms()]
         for name in self.settings.names:
             decision = yield from self._settle(name)
             alarms.extend(decision.alarms)

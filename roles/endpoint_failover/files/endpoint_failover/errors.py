@@ -23,3 +23,7 @@ class UnreachableError(FailoverError):
         super().__init__(f"{stage}: {why}")
         self.stage = stage
         self.why = why
+
+
+class IdentityError(FailoverError):
+    """The cluster does not know this checker, or nothing is there to log in with."""

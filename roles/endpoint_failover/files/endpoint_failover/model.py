@@ -164,11 +164,13 @@ class Answer:
         server: its name in the settings.
         addresses: sorted; empty and no error: it says that there is no record.
         error: why it said nothing; empty where it did.
+        ttl: for how long resolvers may go on saying so, s.
     """
 
     server: str
     addresses: tuple[str, ...] = ()
     error: str = ""
+    ttl: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,321 @@
+"""The cluster as checkers use it: heartbeats with views, the leases, the holds, and their own login.
+
+KV version 2, in a mount that operators and checkers share. What others wrote is read with care: it may be of another
+version of this program.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from ssl import SSLContext
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from .cycle import Shared
+from .errors import IdentityError, UnreachableError
+from .model import Hold, Lease, Phase, Standing, View
+from .probe import FORBIDDEN, OK, Write
+from .settings import Settings
+from .wire import Connection, Reply
+
+T = TypeVar("T")
+
+# After a refused login the next is tried later and later: a person has to see to it.
+LOGIN_LEAST, LOGIN_MOST = 15.0, 600.0
+# What a token that nobody knows looks like: a request with it is forwarded and refused, which proves that it was forwarded.
+NO_TOKEN = "s.none"  # noqa: S105
+
+
+@dataclass(slots=True)
+class Token:
+    """What this checker acts with.
+
+    Args:
+        value: the token; empty: none.
+        renew_at: when half of its life is over, s of the monotonic clock.
+        ends_at: when it ends.
+        boot: the boot that the monotonic clock counts from.
+    """
+
+    value: str = ""
+    renew_at: float = 0.0
+    ends_at: float = 0.0
+    boot: str = ""
+
+    def __repr__(self) -> str:
+        return f"Token(renew_at={self.renew_at})"
+
+
+class Cluster:
+    """The cluster, through any of its sites.
+
+    Args:
+        settings: the checker's.
+        context: what to trust.
+        boot: identity of this boot.
+        clock: monotonic, s.
+    """
+
+    def __init__(
+        self, settings: Settings, context: SSLContext, boot: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._context = context
+        self._boot = boot
+        self._clock = clock
+        self._file = settings.state_dir / "token.json"
+        self._token = self._stored()
+        self._refusals = 0
+        self._not_before = float("-inf")
+
+    # --- identity
+
+    def log_in(self, via: Sequence[str], *, refused: bool = False) -> None:
+        """Renew the token, or log in anew, where that is due and can be done.
+
+        Args:
+            via: sites to try, in this order.
+            refused: the token that we have was refused.
+
+        Raises:
+            IdentityError: there is nothing to log in with, or it was refused; not said again before the next attempt.
+        """
+        now = self._clock()
+        token = self._token
+        if token.value and not refused and now < token.renew_at:
+            return
+        if now < self._not_before:
+            return
+        if token.value and not refused and now < token.ends_at and self._renew(via):
+            return
+        self._not_before = now + min(LOGIN_MOST, LOGIN_LEAST * 2.0 ** min(self._refusals, 8))
+        cluster = self._settings.cluster
+        body = {"role_id": _secret(cluster.role_id_file), "secret_id": _secret(cluster.secret_id_file)}
+        answer = self._first(via, "PUT", f"auth/{cluster.login}/login", body, token="")
+        if answer is None:
+            return
+        if answer.status not in OK:
+            self._refusals += 1
+            reasons = "; ".join(str(each) for each in answer.json.get("errors") or [])
+            raise IdentityError(
+                f"The cluster refused this checker's login (HTTP {answer.status}, {reasons or 'without a reason'}): give it "
+                "a new secret id (playbooks/deploy/failover.yml)."
+            )
+        self._refusals, self._not_before = 0, float("-inf")
+        self._keep(answer)
+
+    def _renew(self, via: Sequence[str]) -> bool:
+        answer = self._first(via, "PUT", "auth/token/renew-self", {})
+        if answer is None or answer.status not in OK:
+            return answer is None
+        # Near the end of what the token may live, renewing it gives less and less.
+        before = self._token.ends_at
+        self._keep(answer)
+        return self._token.ends_at > before + 1
+
+    def _keep(self, answer: Reply) -> None:
+        auth = answer.json.get("auth") or {}
+        now, lease = self._clock(), float(auth.get("lease_duration") or 0)
+        self._token = Token(str(auth.get("client_token") or ""), now + lease / 2, now + lease, self._boot)
+        try:
+            write_private(self._file, json.dumps(asdict(self._token)))
+        except OSError:
+            return  # it lives as long as this run; state.py tells of the disk
+
+    def _stored(self) -> Token:
+        try:
+            content = json.loads(self._file.read_text(encoding="utf-8"))
+            token = Token(str(content["value"]), float(content["renew_at"]), float(content["ends_at"]), str(content["boot"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return Token()
+        # The clock of another boot says nothing of when it ends.
+        return token if token.boot == self._boot else Token(token.value, 0.0, float("inf"), self._boot)
+
+    # --- what is written
+
+    def heartbeat(self, view: View) -> Write:
+        """Return the write of this observer's view."""
+        path = self._path("data", f"failover/views/{self._settings.observer}")
+        body = json.dumps({"data": {"names": {name: dict(sites) for name, sites in view.names.items()}}}).encode()
+        return Write(path, self._headers(), body)
+
+    def publish(self, view: View, via: Sequence[str]) -> float | None:
+        """Write the view, and return the cluster's clock, s since the epoch; None where that failed."""
+        write = self.heartbeat(view)
+        for site in via:
+            try:
+                answer = self._connect(site).request("PUT", write.path, write.headers, write.body)
+            except UnreachableError:
+                continue
+            if answer.status in OK:
+                return stamp_of(answer)
+        return None
+
+    def write_lease(self, name: str, lease: Lease, cas: int, via: Sequence[str]) -> int:
+        """Write the lease of a name where it has still version `cas`.
+
+        Returns:
+            Its new version; 0 where it was not written, or nobody knows.
+        """
+        body = {"options": {"cas": cas}, "data": asdict(lease)}
+        answer = self._first(via[:1], "PUT", f"{self._settings.cluster.mount}/data/failover/lease/{name}", body)
+        if answer is None or answer.status not in OK:
+            return 0
+        return int((answer.json.get("data") or {}).get("version") or 0)
+
+    # --- what is read
+
+    def read_shared(self, names: Sequence[str], via: Sequence[str]) -> Shared | None:
+        """Read the other observers' views, the holds, and the leases; None where any of it cannot be read."""
+        mount = self._settings.cluster.mount
+        others = self._settings.others
+        wanted = [*(f"failover/views/{other}" for other in others), *(f"failover/lease/{name}" for name in names)]
+        for site in via:
+            try:
+                held = self._names(site, f"{mount}/metadata/holds")
+                paths = [*wanted, *(f"holds/{each}" for each in held)]
+                with ThreadPoolExecutor(len(paths)) as pool:
+                    found = dict(zip(paths, pool.map(lambda path: self._key(site, path), paths), strict=True))  # noqa: B023
+            except UnreachableError:
+                continue
+            return Shared(
+                views={other: _parsed(found[f"failover/views/{other}"], _view) for other in others},
+                holds={each: hold for each in held if (hold := _parsed(found[f"holds/{each}"], _hold)[0]) is not None},
+                leases={name: _parsed(found[f"failover/lease/{name}"], _lease) for name in names},
+            )
+        return None
+
+    def _names(self, site: str, path: str) -> list[str]:
+        answer = self._request(site, "LIST", path)
+        if answer.status not in (*OK, 404):
+            raise UnreachableError("answer", f"HTTP {answer.status}")
+        return [str(name) for name in (answer.json.get("data") or {}).get("keys") or []]
+
+    def _key(self, site: str, path: str) -> tuple[dict[str, Any] | None, int]:
+        """Return content and version of a key; None and its version, or 0, where there is none."""
+        answer = self._request(site, "GET", f"{self._settings.cluster.mount}/data/{path}")
+        if answer.status not in (*OK, 404):
+            raise UnreachableError("answer", f"HTTP {answer.status}")
+        data = answer.json.get("data") or {}
+        content = data.get("data")
+        version = int((data.get("metadata") or {}).get("version") or 0)
+        return (content if isinstance(content, dict) else None), version
+
+    # --- requests
+
+    def _path(self, kind: str, path: str) -> str:
+        return "/v1/" + quote(f"{self._settings.cluster.mount}/{kind}/{path}")
+
+    def _headers(self, token: str | None = None) -> dict[str, str]:
+        value = (self._token.value or NO_TOKEN) if token is None else token
+        return {"Content-Type": "application/json", **({"X-Vault-Token": value} if value else {})}
+
+    def _connect(self, site: str) -> Connection:
+        name = self._settings.names[0]
+        address = self._settings.sites[site].address
+        return Connection(address, name.port, name.name, self._context, self._settings.rules.timeout)
+
+    def _request(
+        self, site: str, method: str, path: str, body: Mapping[str, Any] | None = None, token: str | None = None
+    ) -> Reply:
+        content = b"" if body is None else json.dumps(body).encode()
+        return self._connect(site).request(method, "/v1/" + quote(path), self._headers(token), content)
+
+    def _first(
+        self, via: Sequence[str], method: str, path: str, body: Mapping[str, Any], token: str | None = None
+    ) -> Reply | None:
+        """Return the first answer that is the cluster's own; None where there is none."""
+        for site in via:
+            try:
+                answer = self._request(site, method, path, body, token)
+            except UnreachableError:
+                continue
+            if answer.status in OK or answer.status in (400, FORBIDDEN):
+                return answer
+        return None
+
+
+def stamp_of(answer: Reply) -> float | None:
+    """Return when a write was committed, by the cluster's clock, s since the epoch."""
+    text = str((answer.json.get("data") or {}).get("created_time") or "")
+    try:
+        # Nanoseconds, which Python's own parser takes six digits of.
+        return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00").timestamp()
+    except ValueError:
+        return None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody else can read, all or nothing."""
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _secret(path: str) -> str:
+    """Return what a file holds that nobody else may read.
+
+    Raises:
+        IdentityError: it is missing, or others can read it.
+    """
+    try:
+        mode = stat.S_IMODE(Path(path).stat().st_mode)
+        text = Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not text"
+        raise IdentityError(
+            f"{path} cannot be read ({why}), so this checker cannot log in to the cluster: run "
+            "playbooks/deploy/failover.yml."
+        ) from None
+    if mode & 0o077 or not text:
+        raise IdentityError(f"{path} is empty, or others than its owner can read it (mode {mode:04o}): it must be 0600.")
+    return text
+
+
+def _parsed(found: tuple[dict[str, Any] | None, int], kind: Callable[[dict[str, Any]], T]) -> tuple[T | None, int]:
+    content, version = found
+    if content is None:
+        return None, version
+    try:
+        return kind(content), version
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None, version
+
+
+def _view(content: dict[str, Any]) -> View:
+    return View(
+        {
+            str(name): {str(site): Standing(standing) for site, standing in sites.items()}
+            for name, sites in content["names"].items()
+        }
+    )
+
+
+def _hold(content: dict[str, Any]) -> Hold:
+    return Hold(float(content.get("until") or 0), str(content.get("by") or ""), str(content.get("why") or ""))
+
+
+def _lease(content: dict[str, Any]) -> Lease:
+    return Lease(
+        holder=str(content["holder"]),
+        phase=Phase(content["phase"]),
+        source=str(content["source"]),
+        target=str(content["target"]),
+        why=str(content["why"]),
+        lock=float(content.get("lock") or 0),
+        at=float(content.get("at") or 0),
+    )
