@@ -66,7 +66,8 @@ class Lab:
         self.subnet = os.environ.get("LAB_SUBNET", "10.213.10")
         self.resource = f"egi-secrets-{self.name}"
         self.state = PROJECT / ".lab" / self.name
-        hosts = dict(zip(self.nodes, range(11, 14), strict=True)) | {"checkin": 30, "vm": 40, "vm-job": 41}
+        others = {"ns-iisas": 20, "ns-ifca": 21, "dyndns-iisas": 22, "checkin": 30, "vm": 40, "vm-job": 41}
+        hosts = dict(zip(self.nodes, range(11, 14), strict=True)) | others
         self.addresses = {host: f"{self.subnet}.{last}" for host, last in hosts.items()}
 
     # --- playbooks -----------------------------------------------------------------------------------------------------
