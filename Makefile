@@ -35,7 +35,8 @@ lab: $(CACHE)/packages $(VENV)/ready  ## stand up three sites, and print how to 
 	GNUPGHOME=$(LAB)/gpg/bob $(PLAY) playbooks/operate/unseal.yml
 	@echo; echo '--- alice submits hers for the nodes that joined, and as an operator who has logged in configures the service'
 	GNUPGHOME=$(LAB)/gpg/alice $(PLAY) playbooks/site.yml
-	@echo; echo '--- a user gets the EGI client on a VM'
+	@echo; echo '--- a user gets a resolver and the EGI client on a VM'
+	$(PLAY) playbooks/lab/resolver.yml
 	$(PLAY) playbooks/deploy/client.yml
 	@$(PLAY) playbooks/operate/show-status.yml
 	@sed -e 's|@LAB@|$(LAB)|g' -e 's|@SUBNET@|$(LAB_SUBNET)|g' playbooks/lab/files/how-to-use.txt

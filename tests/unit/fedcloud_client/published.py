@@ -61,7 +61,7 @@ class Published:
                 tarball = CACHE / f"tested-{digest}.tar"
                 glibc = platform.libc_ver()[1].rpartition(".")[2]
                 tags = [f"{sys.version_info.major}.{sys.version_info.minor}", platform.machine(), glibc]
-                _run(FILES / "fetch-packages", sys.executable, requirements, tarball, *tags)
+                _run(ROOT / "roles/python_environment/files/fetch-packages", sys.executable, requirements, tarball, *tags)
                 _run(sys.executable, "-m", "venv", "--clear", "--without-pip", environment)
                 _run("tar", "--extract", "--file", tarball, "--directory", environment)
                 _run(environment / "bin/python", environment / "installer/pip", "install", "--quiet", "--no-index",
