@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import ansible.module_utils
+
+# Ansible packs our module_utils for modules, but puts them on no path for plugins that run in the controller itself.
+_OURS = str(Path(__file__).resolve().parents[1] / "module_utils")
+if _OURS not in ansible.module_utils.__path__:
+    ansible.module_utils.__path__.append(_OURS)
+
+from ansible.module_utils.egi_secrets.members import Member  # noqa: E402 - needs the path above
+from ansible.module_utils.egi_secrets.operate import planned  # noqa: E402
 
 # The program that the nodes run judges its own settings, here too.
 _PROGRAM = Path(__file__).resolve().parents[2] / "roles/endpoint_failover/files"
@@ -97,6 +108,59 @@ def failover_secret_files(secrets: Mapping[str, str], directory: str, user: str)
     ]
 
 
+def _reports(hosts: Iterable[HostVars]) -> list[dict[str, Any] | None]:
+    """Return what the checker of each host reports, None where it reports nothing."""
+    found: list[dict[str, Any] | None] = []
+    for host in hosts:
+        try:
+            found.append(json.loads((host.get("endpoint_failover_seen") or {}).get("stdout") or ""))
+        except ValueError:
+            found.append(None)
+    return found
+
+
+def failover_report(hosts: Iterable[HostVars], but: str = "") -> dict[str, Any]:
+    """Return the freshest report of a checker, of any site but one; empty where there is none.
+
+    Args:
+        hosts: variables of the hosts, with what look.yml registered.
+        but: the site whose checker does not count.
+    """
+    return dict(planned.freshest(_reports(hosts), but=but) or {})
+
+
+def names_at(report: Mapping[str, Any], site: str) -> list[str]:
+    """Return the names that any DNS server says are at a site."""
+    return planned.at_site(report or None, site)
+
+
+def ttl_left(report: Mapping[str, Any], site: str) -> int:
+    """Return for how many seconds resolvers may still send users to a site that names have left."""
+    return planned.ttl_left(report or None, site)
+
+
+def move_problems(report: Mapping[str, Any], site: str, names: Sequence[str]) -> list[str]:
+    """Say why names cannot be moved to a site."""
+    return planned.move_problems(report or None, site, names)
+
+
+def drain_problems(report: Mapping[str, Any], site: str, hosts: Iterable[HostVars]) -> list[str]:
+    """Say why a site cannot be drained; the hosts' variables hold what vault_cluster's ask.yml registered."""
+    members = {
+        host["site_name"]: Member.from_node_state(host["vault_node_id"], host.get("vault_cluster_member")) for host in hosts
+    }
+    return planned.drain_problems(report or None, site, members)
+
+
+def restore_problems(report: Mapping[str, Any], site: str, hosts: Iterable[HostVars]) -> list[str]:
+    """Say why a site's hold cannot be ended yet; the hosts' variables hold what vault_cluster's ask.yml registered."""
+    indexes: dict[str, int | None] = {}
+    for host in hosts:
+        server = (host.get("vault_cluster_member") or {}).get("server") or {}
+        indexes[host["site_name"]] = server.get("applied_index")
+    return planned.restore_problems(report or None, site, indexes)
+
+
 class FilterModule:
     """Filters about the failover checker."""
 
@@ -107,4 +171,10 @@ class FilterModule:
             "failover_problems": failover_problems,
             "failover_program": failover_program,
             "failover_secret_files": failover_secret_files,
+            "failover_report": failover_report,
+            "names_at": names_at,
+            "ttl_left": ttl_left,
+            "move_problems": move_problems,
+            "drain_problems": drain_problems,
+            "restore_problems": restore_problems,
         }

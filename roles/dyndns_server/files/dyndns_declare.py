@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import django
 
@@ -25,7 +26,7 @@ class UndoneError(Exception):
     """Undoes what was done."""
 
 
-def set_fields(thing: Domain | Host, fields: dict[str, object]) -> bool:
+def set_fields(thing: Any, fields: dict[str, Any]) -> bool:  # noqa: ANN401
     """Set fields that differ, and return whether any did."""
     differing = {name: value for name, value in fields.items() if getattr(thing, name) != value}
     for name, value in differing.items():
@@ -35,9 +36,10 @@ def set_fields(thing: Domain | Host, fields: dict[str, object]) -> bool:
     return bool(differing)
 
 
-def declare(given: dict[str, object]) -> tuple[list[str], list[str]]:
+def declare(given: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Return what was changed, and what a person should know."""
-    changed, notes = [], []
+    changed: list[str] = []
+    notes: list[str] = []
     owner, made = User.objects.get_or_create(username="inventory")
     if made:
         owner.set_unusable_password()
@@ -85,7 +87,10 @@ def declare(given: dict[str, object]) -> tuple[list[str], list[str]]:
 
 
 def main() -> None:
-    given, changed, notes = json.load(sys.stdin), [], []
+    """Read the declaration, and print what came of it."""
+    given = json.load(sys.stdin)
+    changed: list[str] = []
+    notes: list[str] = []
     try:
         with transaction.atomic():
             changed, notes = declare(given)

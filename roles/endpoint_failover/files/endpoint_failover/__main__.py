@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     nudge = commands.add_parser("nudge", help="have the run that is under way look at everything now, holds included")
     nudge.set_defaults(command=_nudge)
 
+    reach = commands.add_parser("reach", help="send a request through each name, and say which site answers")
+    reach.set_defaults(command=_reach)
+
     validate = commands.add_parser("validate", help="say whether the settings fit together")
     validate.set_defaults(command=lambda given: 0 if load(given.settings) else 1)
 
@@ -168,6 +171,31 @@ def _nudge(given: argparse.Namespace) -> int:
     if not wishes.nudge(settings.state_dir):
         raise FailoverError(f"No run of the checker at {settings.observer} is under way: does cron run on this host?")
     return 0
+
+
+def _reach(given: argparse.Namespace) -> int:
+    from .names import ask  # noqa: PLC0415
+    from .wire import Connection, trust  # noqa: PLC0415
+
+    settings = load(given.settings)
+    context, failed = trust(settings.ca_file), 0
+    for name in settings.names:
+        answers = [ask(name.name, server, settings.rules.dns_timeout) for server in name.servers]
+        addresses = sorted({address for answer in answers for address in answer.addresses})
+        for address in addresses:
+            site = settings.site_of.get(address, address)
+            try:
+                answer = Connection(address, name.port, name.name, context, 5.0).request("GET", "/v1/sys/health", {})
+            except FailoverError as error:
+                failed += 1
+                sys.stdout.write(f"{name.name}:{name.port} is at {site} ({address}), which does not answer: {error}\n")
+            else:
+                sys.stdout.write(f"{name.name}:{name.port} is answered by {site} ({address}): HTTP {answer.status}\n")
+        if not addresses:
+            failed += 1
+            said = "; ".join(f"{answer.server}: {answer.error or 'no record'}" for answer in answers)
+            sys.stdout.write(f"{name.name} is nowhere ({said})\n")
+    return 1 if failed else 0
 
 
 def _simulate(given: argparse.Namespace) -> int:

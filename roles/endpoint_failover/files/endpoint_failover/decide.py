@@ -285,7 +285,7 @@ def _remember_lease(s: Situation) -> NameMemory:
 def _arrived(s: Situation) -> Decision:
     memory = s.memory
     # Without the lease it was another observer who moved it there.
-    change = Change(memory.source, memory.target, memory.trouble, s.cluster_now) if memory.lease and memory.sends else None
+    change = Change(memory.source, memory.target, memory.why, s.cluster_now) if memory.lease and memory.sends else None
     rested = replace(
         memory,
         trouble="",
@@ -302,7 +302,7 @@ def _arrived(s: Situation) -> Decision:
     )
     if not memory.lease:
         return Decision(Act.STAY, "", rested, arrived=change)
-    done = Lease(s.observer, Phase.DONE, memory.source, memory.target, memory.trouble, at=s.cluster_now)
+    done = Lease(s.observer, Phase.DONE, memory.source, memory.target, memory.why, at=s.cluster_now)
     return Decision(Act.RELEASE, "arrived", rested, lease=done, cas=memory.lease, arrived=change)
 
 
@@ -477,7 +477,13 @@ def after_lease(memory: NameMemory, decision: Decision, version: int, asked_at: 
     if not version or decision.lease is None:
         return replace(memory, lease=0)
     return replace(
-        memory, lease=version, leased_at=asked_at, target=decision.target, source=decision.lease.source, sent_at=None
+        memory,
+        lease=version,
+        leased_at=asked_at,
+        target=decision.target,
+        source=decision.lease.source,
+        why=decision.lease.why,
+        sent_at=None,
     )
 
 

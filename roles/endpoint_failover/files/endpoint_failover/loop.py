@@ -128,10 +128,10 @@ class Run:
             checker.memory.shared_at = float("-inf")
         self._nudged = max(0, self._nudged - 1)
         checker.further = self._own_alarms()
-        told = [each for each, _ in checker.memory.alarms.items()]
+        before = self._seen()
         wait = self._carry_out(checker.check())
         self._drop_wishes()
-        changed = told != [each for each, _ in checker.memory.alarms.items()]
+        changed = before != self._seen()
         self._save(force=changed)
         self._measure(force=changed)
         return wait
@@ -263,6 +263,12 @@ class Run:
             return
         self.state.save(self.checker.memory, self.answers)
         self._saved_at = now
+
+    def _seen(self) -> tuple[object, ...]:
+        """Return what others want to know of at once when it changes."""
+        memory = self.checker.memory
+        leases = {name: watched.version for name, watched in memory.leases.items()}
+        return list(memory.alarms), dict(memory.places), dict(memory.holds), leases, memory.identity
 
     def _moving(self) -> bool:
         """Whether something goes on that the next run must know of at once."""

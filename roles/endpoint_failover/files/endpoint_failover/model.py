@@ -270,6 +270,7 @@ class NameMemory:
         leased_at: just before the request for it was sent.
         target: where we are moving it to; empty while we are not.
         source: from where.
+        why: what for.
         sent_at: when an update was last sent and has not been seen to arrive; None otherwise.
         tries: updates without success in a row.
         not_before: no update before this.
@@ -287,6 +288,7 @@ class NameMemory:
     leased_at: float = NEVER
     target: str = ""
     source: str = ""
+    why: str = ""
     sent_at: float | None = None
     tries: int = 0
     not_before: float = NEVER

@@ -1,0 +1,165 @@
+"""Moving the generic names on purpose: what must be so before a site is drained, given a name, or taken back.
+
+Decided from what a checker reports (`endpoint-failover status --json`) and what each node says of itself. Pure functions;
+the playbooks act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..members import Member
+
+Report = Mapping[str, Any]
+
+# A checker looks every few seconds; what is older than this many says nothing of now.
+FRESH = 20.0
+# Entries that a standby may be behind the leader and still have caught up: a busy cluster is never quite even.
+BEHIND = 200
+
+
+def freshest(reports: Iterable[Report | None], *, but: str = "") -> Report | None:
+    """Return the newest report that is fresh, of any observer but one; None where there is none.
+
+    Args:
+        reports: of each host, None where it gave none.
+        but: the observer whose report does not count.
+    """
+    fresh = [
+        each for each in reports if each and each.get("age") is not None and each["age"] <= FRESH and each["observer"] != but
+    ]
+    return min(fresh, key=lambda each: float(each["age"]), default=None)
+
+
+def unknown_site(report: Report | None, site: str, variable: str) -> list[str]:
+    """Say what keeps an operator's wish from being understood: no report, or no such site."""
+    if report is None:
+        return [
+            f"No checker made a check within {FRESH:g} s, so nobody knows which sites serve: see `endpoint-failover "
+            "status` on the nodes, and run playbooks/deploy/failover.yml."
+        ]
+    if site not in report["sites"]:
+        return [f"{variable} is '{site}': give one of the sites {', '.join(report['sites'])}, such as -e {variable}=infn."]
+    return []
+
+
+def serves(report: Report, site: str, name: str) -> bool:
+    """Whether a site serves a name, as the report has it."""
+    return report["sites"][site]["names"][name]["serving"] is True
+
+
+def at_site(report: Report | None, site: str) -> list[str]:
+    """Return the names that any DNS server says are at a site; all where nothing is known of them."""
+    if report is None:
+        return ["every name"]
+    return [
+        name
+        for name, each in report["names"].items()
+        if not each["servers"] or any(site in answer["at"].split(", ") for answer in each["servers"].values())
+    ]
+
+
+def move_problems(report: Report | None, site: str, names: Sequence[str]) -> list[str]:
+    """Say why names cannot be moved to a site, a sentence each.
+
+    Args:
+        report: the newest of a checker.
+        site: where they are to go.
+        names: which; none: all of which the site is a candidate.
+    """
+    found = unknown_site(report, site, "to")
+    if found or report is None:
+        return found
+    strangers = [name for name in names if name not in report["names"]]
+    if strangers:
+        return [f"name is '{', '.join(strangers)}': give one of the generic names {', '.join(report['names'])}."]
+    able = [name for name, each in report["names"].items() if site in each["candidates"]]
+    unfit = [name for name in names if name not in able]
+    if unfit or not able:
+        may = "; ".join(f"{name}: {', '.join(report['names'][name]['candidates'])}" for name in unfit or report["names"])
+        return [f"{site} is no candidate of {', '.join(unfit) or 'any name'} ({may}): see endpoint_names in the inventory."]
+    hold = report["sites"][site]["hold"]
+    if hold:
+        found.append(
+            f"{site} is held by {hold['by'] or 'somebody'} ({hold['why'] or 'no reason given'}): release it first, with "
+            f"playbooks/operate/restore-site.yml -e site={site}."
+        )
+    for name in names or able:
+        if not serves(report, site, name):
+            why = report["sites"][site]["names"][name]["why"] or "not seen to serve often enough yet"
+            found.append(f"{site} does not serve {name} ({why}): see playbooks/operate/show-status.yml.")
+    return found
+
+
+def drain_problems(report: Report | None, site: str, members: Mapping[str, Member]) -> list[str]:
+    """Say why a site cannot be drained, a sentence each.
+
+    Args:
+        report: the newest of a checker.
+        site: the site.
+        members: site → what its node says of itself; of a node that was not reached, that it says nothing.
+    """
+    found = unknown_site(report, site, "site")
+    if found or report is None:
+        return found
+    well = [other for other, member in members.items() if other != site and member.answers and not member.sealed]
+    quorum = len(members) // 2 + 1
+    if len(well) < quorum:
+        ill = ", ".join(other for other in members if other != site and other not in well)
+        found.append(
+            f"Without {site} only {len(well)} of {len(members)} members would be left, and {quorum} are needed: bring {ill} "
+            "back first (playbooks/operate/show-status.yml)."
+        )
+    for name, each in report["names"].items():
+        if site not in each["candidates"]:
+            continue
+        others = [other for other in each["candidates"] if other != site]
+        able = [other for other in others if serves(report, other, name) and not report["sites"][other]["hold"]]
+        if not able:
+            whys = (
+                "; ".join(f"{other}: {_why_not(report, other, name)}" for other in others) or "there is no other candidate"
+            )
+            found.append(f"{name} would have nowhere to go ({whys}): mend or release another candidate first.")
+    return found
+
+
+def _why_not(report: Report, site: str, name: str) -> str:
+    if report["sites"][site]["hold"]:
+        return "held"
+    return str(report["sites"][site]["names"][name]["why"] or "not seen to serve often enough yet")
+
+
+def restore_problems(report: Report | None, site: str, indexes: Mapping[str, int | None]) -> list[str]:
+    """Say why a site's hold cannot be ended yet, a sentence each.
+
+    Args:
+        report: the newest of another site's checker.
+        site: the site.
+        indexes: site → index of the last entry that its node applied; None: it says nothing, or is sealed.
+    """
+    found = unknown_site(report, site, "site")
+    if found or report is None:
+        return found
+    for name, each in report["sites"][site]["names"].items():
+        if each["serving"] is not True:
+            why = each["why"] or "not seen to serve often enough yet"
+            found.append(f"{site} does not serve {name} ({why}): start and unseal its node (playbooks/operate/unseal.yml).")
+    own, newest = indexes.get(site), max((index for index in indexes.values() if index is not None), default=0)
+    if own is None:
+        found.append(f"The node of {site} says nothing of what it has applied: see playbooks/operate/show-status.yml.")
+    elif newest - own > BEHIND:
+        found.append(f"{site} has applied entry {own} of {newest} and is catching up: wait, and run this again.")
+    return found
+
+
+def ttl_left(report: Report | None, site: str) -> int:
+    """Return for how many seconds resolvers may still send users to a site that names have left; 0 where none did lately."""
+    if report is None:
+        return 0
+    left = 0.0
+    for each in report["names"].values():
+        change = each["last_change"]
+        if change and change["source"] == site and change["phase"] == "done" and each["at"] != site:
+            left = max(left, change["at"] + each["ttl"] - report["cluster_time"])
+    return max(0, round(left + 1)) if left > 0 else 0
