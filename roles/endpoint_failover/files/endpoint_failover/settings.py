@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from urllib.parse import urlsplit
 from .errors import SettingsError
 
 T = TypeVar("T")
+
+LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,9 @@ class Rules:
     def problems(self) -> list[str]:
         """Say what does not fit together, a sentence each."""
         found = [
-            f"check.{each.name} is {getattr(self, each.name)}, and must be more than 0."
+            f"check.{each.name} is {getattr(self, each.name)}, and must be a number of more than 0."
             for each in dataclasses.fields(self)
-            if not getattr(self, each.name) > 0
+            if not 0 < getattr(self, each.name) < math.inf
         ]
         if found:
             return found
@@ -287,9 +290,8 @@ def parse(content: Any) -> Settings:  # noqa: ANN401  # JSON from outside, whate
 def problems(settings: Settings) -> list[str]:
     """Say what does not fit together, a sentence each."""
     found = settings.rules.problems()
-    sites = sorted(settings.sites)
     if settings.observer not in settings.sites:
-        found.append(f"observer is {settings.observer!r}, and must be one of the sites {', '.join(sites)}.")
+        found.append(f"observer is {settings.observer!r}, and must be one of the sites {', '.join(sorted(settings.sites))}.")
     if not settings.names:
         found.append("names is empty: there is nothing to move; name a generic name, or remove the checker.")
     for name, site in settings.sites.items():
@@ -301,27 +303,42 @@ def problems(settings: Settings) -> list[str]:
     if len(set(spelled)) < len(spelled):
         found.append(f"names holds one twice ({', '.join(spelled)}): each generic name is declared once.")
     for each in settings.names:
-        strangers = [site for site in each.candidates if site not in settings.sites]
-        if strangers or not each.candidates or len(set(each.candidates)) < len(each.candidates):
-            found.append(
-                f"candidates of {each.name} are {list(each.candidates)}, and must be some of the sites "
-                f"{', '.join(sites)}, each once."
-            )
-        if not each.servers:
-            found.append(f"servers of {each.name} is empty: where the name is, is asked of the zone's DNS servers.")
-        if len({server.name for server in each.servers}) < len(each.servers):
-            found.append(f"servers of {each.name} holds one twice: each DNS server needs a name of its own.")
-        if each.primary and each.primary not in {server.name for server in each.servers}:
-            found.append(
-                f"primary of {each.name} is {each.primary!r}, and must be the name of one of its servers, or empty "
-                "where the primary is hidden."
-            )
-        url = urlsplit(each.dyndns.url)
-        if url.scheme != "https" or not url.hostname or url.username:
-            found.append(
-                f"dyndns.url of {each.name} is {each.dyndns.url!r}, and must be https://<host>/nic/update: the host secret "
-                "is sent over verified TLS only, and never in a URL."
-            )
+        found.extend(_problems_of(each, settings.sites))
+    return found
+
+
+def _problems_of(each: Name, sites: Mapping[str, Site]) -> list[str]:
+    found = []
+    strangers = [site for site in each.candidates if site not in sites]
+    if strangers or not each.candidates or len(set(each.candidates)) < len(each.candidates):
+        found.append(
+            f"candidates of {each.name} are {list(each.candidates)}, and must be some of the sites "
+            f"{', '.join(sorted(sites))}, each once."
+        )
+    if not 0 < each.port <= LAST_PORT:
+        found.append(
+            f"port of {each.name} is {each.port}, and must be the TCP port where users reach it (1 to {LAST_PORT})."
+        )
+    if not each.servers:
+        found.append(f"servers of {each.name} is empty: where the name is, is asked of the zone's DNS servers.")
+    if len({server.name for server in each.servers}) < len(each.servers):
+        found.append(f"servers of {each.name} holds one twice: each DNS server needs a name of its own.")
+    found.extend(
+        f"servers of {each.name}: {server.name} is {server.address}, port {server.port}, and must be an IP address with "
+        f"a port (1 to {LAST_PORT}): DNS servers are asked directly, and nobody is there to resolve their names."
+        for server in each.servers
+        if not (_is_ip(server.address) and 0 < server.port <= LAST_PORT)
+    )
+    if each.primary and each.primary not in {server.name for server in each.servers}:
+        found.append(
+            f"primary of {each.name} is {each.primary!r}, and must be the name of one of its servers, or empty "
+            "where the primary is hidden."
+        )
+    if not _is_https(each.dyndns.url):
+        found.append(
+            f"dyndns.url of {each.name} is {_shown(each.dyndns.url)!r}, and must be https://<host>/nic/update: the host secret "
+            "is sent over verified TLS only, and never in a URL."
+        )
     return found
 
 
@@ -377,8 +394,26 @@ class _Reader:
 
 
 def _is_ipv4(text: str) -> bool:
+    return _is_ip(text) and ipaddress.ip_address(text).version == 4  # noqa: PLR2004
+
+
+def _is_ip(text: str) -> bool:
     try:
-        ipaddress.IPv4Address(text)
+        ipaddress.ip_address(text)
     except ValueError:
         return False
     return True
+
+
+def _is_https(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme == "https" and bool(url.hostname) and not url.username and url.port != 0
+    except ValueError:
+        return False
+
+
+def _shown(url: str) -> str:
+    """Return a URL without what may be a secret in it."""
+    before, at, after = url.rpartition("@")
+    return f"{before.partition('//')[0]}//…@{after}" if at else url
