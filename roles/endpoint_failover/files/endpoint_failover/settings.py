@@ -336,8 +336,8 @@ def _problems_of(each: Name, sites: Mapping[str, Site]) -> list[str]:
         )
     if not _is_https(each.dyndns.url):
         found.append(
-            f"dyndns.url of {each.name} is {_shown(each.dyndns.url)!r}, and must be https://<host>/nic/update: the host secret "
-            "is sent over verified TLS only, and never in a URL."
+            f"dyndns.url of {each.name} is {_shown(each.dyndns.url)!r}, and must be https://<host>/nic/update: the host "
+            "secret is sent over verified TLS only, and never in a URL."
         )
     return found
 
