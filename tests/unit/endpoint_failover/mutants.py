@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from endpoint_failover import cycle, decide
+from endpoint_failover import decide
+from endpoint_failover.cycle import Checker, WriteLease
 from endpoint_failover.model import NEVER, Act, Decision, Outcome, Phase, Score, Standing
 from endpoint_failover.settings import Rules
+
+from tests.unit.endpoint_failover import directed
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Mutant:
         where: the module whose function is replaced.
         function: the function's name.
         instead: what takes its place.
+        also: further functions, as (where, function, instead).
+        history: kind of directed history that leads there; None: random ones do.
     """
 
     name: str
@@ -30,16 +36,20 @@ class Mutant:
     where: Any
     function: str
     instead: Callable[..., Any]
+    also: tuple[tuple[Any, str, Callable[..., Any]], ...] = ()
+    history: Callable[[random.Random], directed.Directed] | None = None
 
     @contextmanager
     def __call__(self) -> Generator[None]:
-        with mock.patch.object(self.where, self.function, self.instead):
+        with ExitStack() as stack:
+            for where, function, instead in ((self.where, self.function, self.instead), *self.also):
+                stack.enter_context(mock.patch.object(where, function, instead))
             yield
 
 
 _decide, _is_eligible, _fault = decide.decide, decide.is_eligible, decide._fault
 _after_send, _score, _next_step, _target = decide.after_send, decide.score, decide._next_step, decide._target
-_place_of, _trouble, _obstacle = decide.place_of, decide._trouble, decide._obstacle
+_trouble, _standing = decide._trouble, decide.standing
 
 
 def _alone(s: decide.Situation, site: str) -> bool:
@@ -61,16 +71,21 @@ def _one_failure(old: dict[str, Score], outcomes: dict[str, Outcome], rules: Rul
     return _score(old, outcomes, replace(rules, fall=1), now)
 
 
+def _standing_at_once(history: Score, rules: Rules) -> Standing:
+    return _standing(history, replace(rules, fall=1))
+
+
 def _one_success(old: dict[str, Score], outcomes: dict[str, Outcome], rules: Rules, now: float) -> dict[str, Score]:
     return _score(old, outcomes, replace(rules, rise=1), now)
 
 
 def _every_failure(old: dict[str, Score], outcomes: dict[str, Outcome], rules: Rules, now: float) -> dict[str, Score]:
+    """Count every failure, and trust at the first success."""
     new = {}
     for site, outcome in outcomes.items():
         before = old.get(site, Score())
         if outcome.serves:
-            new[site] = decide._succeeded(before, rules, now)
+            new[site] = decide._succeeded(before, replace(rules, rise=1), now)
         else:
             new[site] = decide._failed(before, before.fails + 1, outcome.why, rules, now)
     return {**old, **new}
@@ -81,10 +96,11 @@ def _no_lease(s: decide.Situation, target: str, why: str, lease: Any, alarms: An
     return Decision(Act.SEND, why, memory, target=target, alarms=alarms)
 
 
-def _believes(memory: Any, reply: Any, now: float, account: str) -> Any:
-    """Believe the DynDNS server's word: the name is where it says, so there is nothing left to do for an hour."""
-    after = _after_send(memory, reply, now, account)
-    return replace(after, sent_at=None, not_before=now + 3600) if after.sent_at is not None else after
+def _believes(s: decide.Situation) -> Decision:
+    """Believe the DynDNS server's word: the name is where the last update was sent to, whatever DNS says."""
+    lease = s.lease.value if s.lease is not None else None
+    said = s.memory.target if s.memory.sent_at is not None else lease.target if lease and lease.phase is Phase.DONE else ""
+    return _decide(replace(s, place=replace(s.place, primary=said, places=(said,))) if said else s)
 
 
 def _impatient(memory: Any, reply: Any, now: float, account: str) -> Any:
@@ -100,8 +116,18 @@ def _sends_anyway(s: decide.Situation) -> Decision:
     return decision
 
 
-def _keeps_lease(s: decide.Situation, phase: Phase, why: str, alarms: Any) -> Decision:
-    return Decision(Act.WAIT, why, s.memory, alarms=alarms)
+def _respects_leases_for_ever(s: decide.Situation, target: str, why: str, lease: Any, alarms: Any) -> Decision:
+    return _next_step(replace(s, rules=replace(s.rules, lease_time=1e9)), target, why, lease, alarms)
+
+
+def _takes_anywhere(self: Checker, name: Any, decision: Decision, lease: Any) -> Generator[Any, Any, bool]:
+    """Write the lease through any site, so that it proves nothing of the target."""
+    memory, asked_at = self.memory, self.clock()
+    version: int = yield WriteLease(name.name, lease, decision.cas, self._via())
+    memory.names[name.name] = decide.after_lease(memory.names[name.name], decision, version, asked_at)
+    self._asked = False
+    yield from self._ask()
+    return self._asked
 
 
 def _waits_for_all_servers(s: decide.Situation) -> tuple[str, str]:
@@ -134,20 +160,58 @@ NEEDED = "no update that is not needed"
 BOUND = "within a bound at a serving site"
 
 MUTANTS = (
-    Mutant("does not heed holds", HELD, decide, "is_held", _unheld),
-    Mutant("moves to the next in the list, whether it serves or not", SERVING, decide, "_target", _any_candidate),
+    Mutant("does not heed holds", HELD, decide, "is_held", _unheld, history=directed.the_other_is_held),
+    Mutant(
+        "moves to the next in the list, whether it serves or not",
+        SERVING,
+        decide,
+        "_target",
+        _any_candidate,
+        also=((Checker, "_take", _takes_anywhere),),
+        history=directed.both_expire,
+    ),
     Mutant("takes any site that serves", CANDIDATE, decide, "_target", _everywhere),
-    Mutant("trusts a site at its first success", FLAPPING, decide, "score", _one_success),
-    Mutant("does not wait out the lock", LOCK, decide, "after_send", _impatient),
+    Mutant(
+        "trusts a site at its first success",
+        FLAPPING,
+        decide,
+        "score",
+        _one_success,
+        history=directed.comes_back_as_the_other_dies,
+    ),
+    Mutant("does not wait out the lock", LOCK, decide, "after_send", _impatient, history=directed.updates_are_refused),
     Mutant("is a majority by itself", NEEDED, decide, "is_down", _alone),
-    Mutant("moves at the first failure", NEEDED, decide, "score", _one_failure),
+    Mutant(
+        "moves at the first failure",
+        NEEDED,
+        decide,
+        "score",
+        _one_failure,
+        also=((decide, "standing", _standing_at_once),),
+        history=directed.hiccup,
+    ),
     Mutant("goes home when it can", NEEDED, decide, "_trouble", _home_again),
     Mutant("sends every minute", NEEDED, decide, "decide", _sends_anyway),
-    Mutant("takes an election for a fault of the site", NEEDED, decide, "score", _every_failure),
+    Mutant(
+        "takes an election for a fault of the site",
+        NEEDED,
+        decide,
+        "score",
+        _every_failure,
+        also=((decide, "is_down", _alone),),
+        history=directed.election,
+    ),
     Mutant("moves without a lease", NEEDED, decide, "_next_step", _no_lease),
-    Mutant("believes the DynDNS server", BOUND, decide, "after_send", _believes),
+    Mutant("believes the DynDNS server", BOUND, decide, "decide", _believes, history=directed.there_and_back),
     Mutant("never ends a hold", BOUND, decide, "is_held", _held_for_ever),
-    Mutant("never gives the lease back", BOUND, decide, "_release", _keeps_lease),
+    Mutant(
+        "respects a dead observer's lease for ever",
+        BOUND,
+        decide,
+        "_next_step",
+        _respects_leases_for_ever,
+        history=directed.holder_of_the_lease_dies,
+    ),
     Mutant("waits for all DNS servers", BOUND, decide, "_trouble", _waits_for_all_servers),
     Mutant("counts the dead", BOUND, decide, "is_stale", _never_dead),
 )

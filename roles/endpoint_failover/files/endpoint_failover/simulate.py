@@ -49,7 +49,7 @@ WHAT = {
     "link": ("up", "cut", "one-way"),
     "alone": ("no", "yes"),
     "checker": ("started", "killed", "started without memory"),
-    "dns": ("up", "down"),
+    "dns": ("up", "down", "refuses updates"),
     "dyndns": ("up", "down"),
     "hold": ("0", "released"),
     "identity": ("valid", "revoked"),
@@ -112,7 +112,8 @@ def apply(world: World, fault: Fault) -> None:
         case "checker":
             world.restart_checker(fault.who, to)
         case "dns":
-            (world.primary if fault.who == "primary" else world.secondary).up = to == "up"
+            server = world.primary if fault.who == "primary" else world.secondary
+            server.up, server.takes_updates = to != "down", to != "refuses updates"
         case "dyndns":
             world.dyndns_up = to == "up"
         case "hold":
@@ -160,6 +161,7 @@ def _random_fault(rng: random.Random) -> tuple[str, str, str, str]:
         (4, ("alone", site, "yes", "no")),
         (5, ("checker", site, "killed", restart)),
         (3, ("dns", rng.choice(("primary", "secondary")), "down", "up")),
+        (1, ("dns", "primary", "refuses updates", "up")),
         (2, ("dyndns", "", "down", "up")),
         (4, ("hold", site, rng.choice(("0", "10", "40")), "released")),
         (1, ("identity", "", "revoked", "valid")),

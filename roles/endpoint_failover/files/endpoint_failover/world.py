@@ -91,10 +91,11 @@ class Process:
 
 @dataclass(slots=True)
 class Nameserver:
-    """A DNS server: whether it runs, and name → site."""
+    """A DNS server: whether it runs, whether it takes updates (it refuses a wrong key), and name → site."""
 
     records: dict[str, str]
     up: bool = True
+    takes_updates: bool = True
 
 
 @dataclass(slots=True)
@@ -367,7 +368,8 @@ class World:
     def _fault(self, observer: str, site: str, timeout: float) -> tuple[float, Outcome] | None:
         """Return how a probe ends that finds the site itself at fault."""
         state = self.sites[site]
-        cut = not state.power or not self.linked(observer, site) or self.rng.random() < self.loss
+        lost = observer != site and self.rng.random() < self.loss  # nothing is lost within a host
+        cut = not state.power or not self.linked(observer, site) or lost
         faults = (
             (cut, timeout, "no answer"),
             (state.server == "dead", REFUSED, "refused"),
@@ -382,7 +384,7 @@ class World:
         if not self.identity or not self.sees(observer, site):
             return False
         self.store[key] = (value, self.store.get(key, (None, 0))[1] + 1)
-        return self.rng.random() >= self.answer_loss
+        return observer == site or self.rng.random() >= self.answer_loss
 
     def _read(self, observer: str, effect: ReadShared) -> Shared | None:
         if not self.identity or not any(self.sees(observer, site) for site in effect.via):
@@ -434,7 +436,7 @@ class World:
             return 0.01, Reply(Consequence.LOCKED, "dnserr")
         reachable = self.secondary.up and self.linked(self.primary_at, self.secondary_at)
         took = 0.01 if reachable else SLOW_UPDATE
-        if not self.primary.up:
+        if not self.primary.up or not self.primary.takes_updates:
             self.locked_until = self.now + DOMAIN_LOCK
             return took + SLOW_UPDATE, Reply(Consequence.LOCKED, "dnserr")
         known = self.secondary if reachable else self.primary

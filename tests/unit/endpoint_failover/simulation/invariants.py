@@ -62,11 +62,13 @@ class Invariants:
     Attributes:
         updates: how many were sent.
         moves: how many of them changed where a name is.
+        most: more than so many updates are not needed, where that is known.
         trouble: whether the DynDNS server ever locked, refused, or was not heard.
     """
 
     updates: int = 0
     moves: int = 0
+    most: float = float("inf")
     trouble: bool = False
     _serves: dict[str, Truth] = field(default_factory=dict)
     _sees: dict[tuple[str, str], Truth] = field(default_factory=dict)
@@ -123,6 +125,8 @@ class Invariants:
         place = world.primary.records[name]
         if world.primary.up and self._may_stay(world, name, place):
             raise BrokenError("no update that is not needed", f"{told}, and it was well at {place}")
+        if self.updates > self.most:
+            raise BrokenError("no update that is not needed", f"{told}, the {self.updates}th where {self.most} would do")
 
     def _may_stay(self, world: World, name: str, place: str) -> bool:
         now = world.now
@@ -168,6 +172,7 @@ class Invariants:
             world.processes[observer].alive
             and world.dyndns_up
             and world.primary.up
+            and world.primary.takes_updates
             and world.identity
             and world.linked(observer, world.primary_at)
         )
@@ -185,14 +190,28 @@ class Invariants:
         return ""
 
 
-def play(history: Sequence[Fault], settings: dict[str, Settings], seed: int, **world_settings: float) -> Invariants:
+def play(
+    history: Sequence[Fault],
+    settings: dict[str, Settings],
+    seed: int,
+    *,
+    most: float = float("inf"),
+    **world_settings: float,
+) -> Invariants:
     """Play a history, let it come to rest, and judge it.
+
+    Args:
+        history: faults.
+        settings: of each observer.
+        seed: of all that is random.
+        most: updates that are needed at most, where that is known.
+        world_settings: fields of the World.
 
     Raises:
         BrokenError: an invariant does not hold.
     """
     rng = random.Random(seed)  # noqa: S311  # a simulation, not a secret
-    judge = Invariants()
+    judge = Invariants(most=most)
     world = World.make(settings, rng, judge, rng.choice(("infn", "ifca")))
     for key, value in world_settings.items():
         setattr(world, key, value)
