@@ -86,10 +86,10 @@ def there_and_back(rng: random.Random) -> Directed:
     return Directed(
         [
             Fault(at, "hold", first, "0"),
-            Fault(at + 3, "hold", first, "released"),
-            Fault(at + 3, "hold", second, "0"),
+            Fault(at + 40, "hold", first, "released"),
+            Fault(at + 40, "hold", second, "0"),
         ],
-        world={"lag": 25.0},
+        world={"lag": 150.0},
     )
 
 

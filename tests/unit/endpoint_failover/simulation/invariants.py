@@ -219,7 +219,7 @@ def play(
         world.later(fault.at, lambda fault=fault: apply(world, fault))  # type: ignore[misc]
     world.run(max((fault.at for fault in history), default=0.0))
     world.loss = world.answer_loss = 0.0
-    world.run(world.now + BOUND)
+    world.run(world.now + BOUND + world.lag)  # and as long as the secondary lags
     if judge.trouble:
         world.run(world.now + LOCK)
     world.monitor.changed(world)
