@@ -104,10 +104,9 @@ class Cluster:
             return
         if answer.status not in OK:
             self._refusals += 1
-            reasons = "; ".join(str(each) for each in answer.json.get("errors") or [])
             raise IdentityError(
-                f"The cluster refused this checker's login (HTTP {answer.status}, {reasons or 'without a reason'}): give it "
-                "a new secret id (playbooks/deploy/failover.yml)."
+                f"The cluster refused this checker's login (HTTP {answer.status}, {answer.errors or 'without a reason'}): "
+                "give it a new secret id (playbooks/deploy/failover.yml)."
             )
         self._refusals, self._not_before = 0, float("-inf")
         self._keep(answer)

@@ -65,20 +65,43 @@ def probe(address: str, names: Sequence[Name], write: Write, context: SSLContext
         timeout: s, for everything but the question what a site is that did not commit the write.
 
     Returns:
-        An outcome for each name. They differ where the certificate or the port is not right for one of them.
+        An outcome for each name, and the answer to the write. Outcomes differ where the certificate or the port is not
+        right for one of the names.
     """
+    began = time.monotonic()
     with ThreadPoolExecutor(len(names)) as pool:
-        began = time.monotonic()
         attempts: list[Future[Reply]] = [
             pool.submit(_ask, address, name, context, timeout, write if not at else None) for at, name in enumerate(names)
         ]
-        first = _outcome(attempts[0], lambda: _role(address, names[0], context))
-        first = replace(first, ms=round((time.monotonic() - began) * 1000, 1))
-        outcomes = {names[0].name: first}
-        for name, attempt in zip(names[1:], attempts[1:], strict=True):
-            outcomes[name.name] = _shared(first, attempt)
-        answer = None if attempts[0].exception() else attempts[0].result()
-    return Probed(outcomes, answer)
+    # Where the first name's certificate or port is not right, users of another may write all the same.
+    writer = next((at for at, attempt in enumerate(attempts) if _connected(attempt)), 0)
+    written = attempts[writer]
+    if writer:
+        left = max(timeout - (time.monotonic() - began), HEALTH_TIMEOUT)
+        written = _tried(lambda: _ask(address, names[writer], context, left, write))
+    verdict = _outcome(written, lambda: _role(address, names[writer], context))
+    verdict = replace(verdict, ms=round((time.monotonic() - began) * 1000, 1))
+    outcomes = {
+        name.name: verdict if at == writer else _shared(verdict, attempt)
+        for at, (name, attempt) in enumerate(zip(names, attempts, strict=True))
+    }
+    return Probed(outcomes, None if written.exception() else written.result())
+
+
+def _connected(attempt: Future[Reply]) -> bool:
+    """Whether there was a verified connection."""
+    error = attempt.exception()
+    return not isinstance(error, UnreachableError) or error.stage == "answer"
+
+
+def _tried(ask: Callable[[], Reply]) -> Future[Reply]:
+    """Return what came of a request, as an attempt that has ended."""
+    attempt: Future[Reply] = Future()
+    try:
+        attempt.set_result(ask())
+    except UnreachableError as error:
+        attempt.set_exception(error)
+    return attempt
 
 
 def _ask(address: str, name: Name, context: SSLContext, timeout: float, write: Write | None) -> Reply:
@@ -101,7 +124,7 @@ def _outcome(attempt: Future[Reply], role: Callable[[], str]) -> Outcome:
         return Outcome(Kind.OK)
     if answer.status in (FORBIDDEN, NOT_FOUND):
         return Outcome(Kind.FORWARDED, f"HTTP {answer.status}")
-    reasons = "; ".join(str(each) for each in answer.json.get("errors") or [])
+    reasons = answer.errors
     what = role()
     if what in ("sealed", "uninitialised"):
         return Outcome(Kind.LOCAL, what, what)
@@ -109,14 +132,14 @@ def _outcome(attempt: Future[Reply], role: Callable[[], str]) -> Outcome:
     return Outcome(Kind.WRITE, why[:200], what)
 
 
-def _shared(first: Outcome, attempt: Future[Reply]) -> Outcome:
-    """Return the outcome under a further name: its own where TLS or the port is at fault, else that of the write."""
+def _shared(verdict: Outcome, attempt: Future[Reply]) -> Outcome:
+    """Return the outcome under a name that did not write: its own where TLS or port are at fault, else the write's."""
     try:
         attempt.result()
     except UnreachableError as error:
-        if error.stage != "answer" or first.serves:
+        if error.stage != "answer" or verdict.serves:
             return Outcome(Kind.LOCAL, _said(error))
-    return first
+    return verdict
 
 
 def _role(address: str, name: Name, context: SSLContext) -> str:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import queue
+import re
 import select
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -26,6 +29,8 @@ T = TypeVar("T")
 # Nothing that is asked here has a long answer.
 LARGEST = 256 * 1024
 _BLOCK = 16 * 1024
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,12 @@ class Reply:
             return {}
         return content if isinstance(content, dict) else {}
 
+    @property
+    def errors(self) -> str:
+        """What it says went wrong, as the cluster says it, on one line."""
+        errors = self.json.get("errors")
+        return plain("; ".join(str(each) for each in errors)) if isinstance(errors, list) else ""
+
 
 def trust(ca_file: str) -> ssl.SSLContext:
     """Return what to trust: one authority, or what the system trusts where `ca_file` is empty.
@@ -62,6 +73,11 @@ def trust(ca_file: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca_file or None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def plain(text: str) -> str:
+    """Return what others said as one line that neither a terminal nor a log takes for more than text."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 class Connection:
@@ -82,8 +98,8 @@ class Connection:
         self._deadline = time.monotonic() + timeout
         self._name = name
         try:
-            plain = socket.create_connection((address, port), timeout)
-        except OSError as error:
+            plain = _connected(address, port, self._deadline)
+        except (OSError, ValueError, OverflowError) as error:
             raise UnreachableError("connect", _words(error)) from None
         try:
             plain.setblocking(False)
@@ -145,10 +161,12 @@ class Connection:
 
     def _receive(self) -> Reply:
         content = bytearray()
-        while block := self._until(self._block):
+        while not _is_complete(content) and (block := self._until(self._block)):
             content += block
             if len(content) > LARGEST:
                 raise ValueError(f"an answer of more than {LARGEST // 1024} kB")
+        if b"\r\n\r\n" not in content:
+            raise ValueError("an answer that is cut off" if content else "closed without an answer")
         answer = http.client.HTTPResponse(_Received(bytes(content)))  # type: ignore[arg-type]  # what it needs of a socket
         answer.begin()
         return Reply(answer.status, answer.read())
@@ -162,6 +180,8 @@ class Connection:
     def _until(self, step: Callable[[], T]) -> T:
         """Repeat a step until it neither wants to read nor to write any more."""
         while True:
+            if time.monotonic() > self._deadline:  # nor does a server that never lets us wait
+                raise TimeoutError
             try:
                 return step()
             except ssl.SSLWantReadError:
@@ -175,6 +195,58 @@ class Connection:
         poll.register(self._socket, what)
         if left <= 0 or not poll.poll(left * 1000):
             raise TimeoutError
+
+
+def _connected(address: str, port: int, deadline: float) -> socket.socket:
+    """Return a connection to the first of the addresses that takes one."""
+    trouble: Exception = TimeoutError()
+    for family, kind, protocol, _, where in _resolved(address, port, deadline - time.monotonic()):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        plain = socket.socket(family, kind, protocol)
+        try:
+            plain.settimeout(left)
+            plain.connect(where)
+        except OSError as error:
+            plain.close()
+            trouble = error
+        else:
+            return plain
+    raise trouble
+
+
+def _resolved(address: str, port: int, seconds: float) -> Sequence[tuple[Any, ...]]:
+    """Return what `getaddrinfo` does; it knows no time-out of its own, so names are left to a thread."""
+    with suppress(socket.gaierror):
+        return socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    found: queue.SimpleQueue[Sequence[tuple[Any, ...]] | Exception] = queue.SimpleQueue()
+
+    def resolve() -> None:
+        try:
+            found.put(socket.getaddrinfo(address, port, type=socket.SOCK_STREAM))
+        except (OSError, ValueError) as error:
+            found.put(error)
+
+    threading.Thread(target=resolve, daemon=True).start()
+    try:
+        result = found.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _is_complete(content: bytes | bytearray) -> bool:
+    """Whether an answer is all there, by its own word: not every server closes the connection then."""
+    head, end, body = content.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    length = _LENGTH.search(head + b"\r\n")
+    if length:
+        return len(body) >= int(length[1])
+    return bool(_CHUNKED.search(head + b"\r\n")) and (b"\r\n" + body).endswith(b"\r\n0\r\n\r\n")
 
 
 class _Received:
