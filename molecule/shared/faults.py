@@ -11,20 +11,23 @@ no local program is told. This machine's address is exempt unless it is named, s
 from __future__ import annotations
 
 import datetime
+import http.client
+import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from lab import Lab, wait_for
+from lab import PROJECT, Lab, wait_for
 
 Direction = Literal["both", "in", "out"]
 
@@ -36,8 +39,13 @@ SITES = {
 ACTIVE, STANDBY, SEALED, FORBIDDEN, NO_CONTENT = 200, 429, 503, 403, 204
 SERVER = "openbao"
 NAMED = "named"
+CHECKER = "endpoint-failover"
 TLS = "/etc/openbao/tls/server.crt"
 AUDIT_DIR = "/var/log/openbao"
+DYNDNS_HOST = "dyndns-iisas"
+DYNDNS = "dyndns"
+DYNDNS_TLS = "/etc/dyndns/server"
+STAND_IN = "dyndns-standin"
 JOURNAL = "systemd-journald.socket systemd-journald-dev-log.socket systemd-journald.service"
 _numbers = count(1)
 
@@ -282,6 +290,32 @@ class Faults:
         others = [host for host in SITES[other] if self.exists(host)]
         return self.cuts([(host, others, direction) for host in SITES[site] if self.exists(host)])
 
+    @contextmanager
+    def checkers_cut(self, *nodes: str) -> Iterator[float]:
+        """The checkers of these nodes reach nobody, while all else on them does."""
+        table = f"fault_{next(_numbers)}"
+        cut: list[str] = []
+        try:
+            struck = time.monotonic()
+            for node in nodes:
+                uid = self.inside(node, f"id -u {CHECKER}").strip()
+                rules = (
+                    f"table inet {table} {{\nchain outward {{\n  type filter hook output priority -500\n"
+                    f"  meta skuid {uid} counter drop\n}}\n}}\n"
+                )
+                self._enter(self.pid(node), "n", ["nft", "-f", "-"], stdin=rules)
+                cut.append(node)
+            for node in nodes:
+                wait_for(partial(self._has_dropped, node, table), 20, f"the checker of {node} to run into its cut")
+            yield struck
+        finally:
+            for node in cut:
+                self._enter(self.pid(node), "n", ["nft", "delete", "table", "inet", table], check=False)
+
+    def _has_dropped(self, node: str, table: str) -> bool:
+        listing = self._enter(self.pid(node), "n", ["nft", "list", "table", "inet", table]).stdout
+        return "packets 0 " not in listing
+
     # --- DNS and DynDNS
 
     @contextmanager
@@ -308,6 +342,65 @@ class Faults:
     def dns_down(self, host: str) -> AbstractContextManager[float]:
         """A DNS server is down."""
         return self.unit_down(host, NAMED)
+
+    @contextmanager
+    def dyndns_down(self) -> Iterator[float]:
+        """The DynDNS server is down: its port is closed."""
+        with self.unit_down(DYNDNS_HOST, DYNDNS) as struck:
+            yield struck
+        self.await_dyndns()
+
+    @contextmanager
+    def dyndns_hangs(self) -> Iterator[float]:
+        """The DynDNS server accepts connections, and says nothing."""
+        with self.unit_hangs(DYNDNS_HOST, DYNDNS) as struck:
+            assert self.dyndns_answer("/", timeout=1)[0] == 0, "The DynDNS server still answers."
+            yield struck
+        self.await_dyndns()
+
+    @contextmanager
+    def dyndns_stand_in(self) -> Iterator[Callable[[int, str], None]]:
+        """Another server answers in the DynDNS server's place, under its certificate, whatever it is told to.
+
+        Gives a function that sets status and body of all further answers.
+        """
+        program, answer = f"/run/{STAND_IN}.py", f"/run/{STAND_IN}.json"
+        script = (PROJECT / "molecule/shared/dyndns_standin.py").read_text()
+
+        def say(status: int, body: str) -> None:
+            self.inside(
+                DYNDNS_HOST, "cat > $0.part && mv $0.part $0", answer, stdin=json.dumps({"status": status, "body": body})
+            )
+            wait_for(lambda: self.dyndns_answer("/") == (status, body), 10, f"the stand-in to answer {status} {body!r}")
+
+        with self.unit_down(DYNDNS_HOST, DYNDNS):
+            self.inside(DYNDNS_HOST, "cat > $0", program, stdin=script)
+            self.inside(DYNDNS_HOST, "cat > $0", answer, stdin='{"status": 500, "body": ""}')
+            command = f"python3 {program} {answer} {DYNDNS_TLS}.crt {DYNDNS_TLS}.key"
+            self.inside(DYNDNS_HOST, f"systemd-run --quiet --collect --unit={STAND_IN} {command}")
+            try:
+                yield say
+            finally:
+                self.inside(DYNDNS_HOST, f"systemctl stop {STAND_IN}; rm -f {program} {answer}", check=False)
+        self.await_dyndns()
+
+    def await_dyndns(self) -> None:
+        """Wait until the DynDNS server refuses a stranger, as it does when it works."""
+        wait_for(lambda: self.dyndns_answer("/nic/update") == (401, "badauth"), 30, "the DynDNS server to answer")
+
+    def dyndns_answer(self, path: str, timeout: float = 3.0) -> tuple[int, str]:
+        """Return status and body of the DynDNS server's answer over verified TLS; 0 where there is none in time."""
+        host = f"{DYNDNS_HOST}.lab.test"
+        connection = http.client.HTTPSConnection(host, context=self.lab.trust, timeout=timeout)
+        try:
+            raw = socket.create_connection((self.lab.addresses[DYNDNS_HOST], 443), timeout=timeout)
+            with raw:
+                connection.sock = self.lab.trust.wrap_socket(raw, server_hostname=host)
+                connection.request("GET", path, headers={"User-Agent": "failover story"})
+                answer = connection.getresponse()
+                return answer.status, answer.read().decode().strip()
+        except (OSError, http.client.HTTPException):
+            return 0, ""
 
     # --- what undoes them
 

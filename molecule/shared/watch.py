@@ -6,13 +6,17 @@ All times are the machine's monotonic clock, in s, which its containers share.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
+from urllib.parse import parse_qs
 
 import dns.exception
 import dns.flags
@@ -23,6 +27,11 @@ import dns.rdatatype
 from lab import PROJECT, Lab, wait_for
 
 PROGRAM = PROJECT / "bench/name_client.py"
+AS_THE_CHECKER = "runuser -u endpoint-failover --"
+CRON = "/etc/cron.d/endpoint-failover"
+CRON_ASIDE = "/etc/endpoint-failover/cron-aside"  # cron reads all of its own directory
+OLD = 15.0  # s: a checker's memory is written every 10 s at least
+UPDATE = re.compile(r'(?:::ffff:)?(?P<by>[0-9.]+) "GET /nic/update\?(?P<query>\S+) HTTP/[0-9.]+" (?P<status>[0-9]+) ')
 SILENT = "silent"
 NOTHING = "no record"
 
@@ -385,6 +394,141 @@ class UserClient:
             told = Operation(**json.loads(line))
             with self._lock:
                 self._operations.append(told)
+
+
+# --- which updates were sent --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Update:
+    """A request to the DynDNS server to move a name.
+
+    Args:
+        at: when it was answered.
+        by: host that sent it.
+        name: the generic name.
+        address: that it is to have.
+        status: HTTP status of the answer.
+    """
+
+    at: float
+    by: str
+    name: str
+    address: str
+    status: int
+
+
+def updates(lab: Lab, since: float) -> list[Update]:
+    """Return the updates that arrived at the DynDNS server, or at what stood in for it, by its own access log.
+
+    Args:
+        lab: whose.
+        since: monotonic time.
+    """
+    wall = time.time() - time.monotonic() + since
+    # Both write to their host's journal, which knows the monotonic time of each line.
+    command = f"journalctl --no-pager -o json --output-fields=MESSAGE --since=@{wall - 1:.0f} -u dyndns -u dyndns-standin"
+    found = []
+    for line in lab.ssh("dyndns-iisas", command).splitlines():
+        entry = json.loads(line)
+        update = read_update(str(entry["MESSAGE"]), int(entry["__MONOTONIC_TIMESTAMP"]) / 1e6, lab.addresses)
+        if update and update.at >= since:
+            found.append(update)
+    return found
+
+
+def read_update(line: str, at: float, hosts: Mapping[str, str]) -> Update | None:
+    """Return the update that a line of the access log tells of; None where it tells of none.
+
+    Args:
+        line: of the log.
+        at: monotonic time when it was written.
+        hosts: name → address.
+    """
+    match = UPDATE.match(line)
+    if not match:
+        return None
+    query = {key: values[0] for key, values in parse_qs(match["query"]).items()}
+    by = next((host for host, address in hosts.items() if address == match["by"]), match["by"])
+    return Update(at, by, query.get("hostname", ""), query.get("myip", ""), int(match["status"]))
+
+
+# --- what the checkers say of themselves --------------------------------------------------------------------------------
+
+
+class Checkers:
+    """The checkers of a lab, as an operator on each node sees them.
+
+    Args:
+        lab: whose.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    def status(self, node: str) -> dict[str, Any]:
+        """Return `endpoint-failover status --json` of a node; empty where there is none."""
+        told = self.lab.ssh(node, f"{AS_THE_CHECKER} endpoint-failover status --json", check=False)
+        return dict(json.loads(told)) if told.strip() else {}
+
+    def calm(self) -> bool:
+        """Whether every checker runs, knows all sites to serve, and has nothing to do."""
+        with ThreadPoolExecutor(len(self.lab.nodes)) as pool:
+            return all(map(is_calm, pool.map(self.status, self.lab.nodes)))
+
+    def know_to_serve(self, site: str) -> bool:
+        """Whether every checker knows a site to serve, under all names."""
+        told = [self.status(node) for node in self.lab.nodes]
+        return all(each and all(under["serving"] for under in each["sites"][site]["names"].values()) for each in told)
+
+    def journal(self, node: str, since: float) -> list[str]:
+        """Return what a checker wrote into the journal since a monotonic time."""
+        wall = time.time() - time.monotonic() + since
+        command = f"journalctl --no-pager -o cat -t endpoint-failover --since=@{wall:.0f}"
+        return self.lab.ssh(node, command, check=False).splitlines()
+
+    def mend_accounts(self) -> None:
+        """Give the checkers their host secrets anew, as an operator does after an account was refused: they try it again.
+
+        What is added is white space, so that the secret itself stays what it is.
+        """
+        for node in self.lab.nodes:
+            self.lab.ssh(node, "for file in /etc/endpoint-failover/dyndns/*; do echo >> $file; done")
+
+    def forget(self) -> None:
+        """Have each checker start without a memory."""
+        for node in self.lab.nodes:
+            self.halt(node)
+            self.lab.ssh(node, "rm -f /var/lib/endpoint-failover/memory.json")
+            self.resume(node)
+
+    def halt(self, node: str) -> None:
+        """Stop a node's checker, and keep cron from starting it."""
+        self.lab.ssh(
+            node,
+            f"[ ! -e {CRON} ] || mv {CRON} {CRON_ASIDE}; pkill -TERM -u endpoint-failover -f 'endpoint-failover check'; "
+            "for i in $(seq 100); do pgrep -u endpoint-failover > /dev/null || exit 0; sleep 0.1; done; exit 1",
+        )
+
+    def resume(self, node: str) -> None:
+        """Let a node's checker run again, now and each minute."""
+        self.lab.ssh(
+            node,
+            f"[ ! -e {CRON_ASIDE} ] || mv {CRON_ASIDE} {CRON}; systemd-run --quiet --collect --uid=endpoint-failover "
+            "--gid=endpoint-failover --property=StandardOutput=null /usr/local/bin/endpoint-failover check",
+        )
+
+
+def is_calm(status: Mapping[str, Any]) -> bool:
+    """Whether a checker that says this runs, knows all sites to serve and all names to be well, and has seen all others."""
+    if not status or not status["running"] or not status["identity"] or status["age"] is None or status["age"] > OLD:
+        return False
+    sites = [under for site in status["sites"].values() for under in site["names"].values()]
+    return (
+        all(under["serving"] and not under["why"] for under in sites)
+        and all(name["at"] in name["candidates"] and not name["why"] for name in status["names"].values())
+        and all(other["fresh"] is not False for other in status["observers"].values())
+    )
 
 
 def await_quiet(condition: Callable[[], bool], quiet: float, seconds: float, what: str) -> None:
