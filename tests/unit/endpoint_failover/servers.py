@@ -343,7 +343,7 @@ class DnsServer:
     port: int = 0
     questions: list[tuple[str, dns.message.Message]] = field(default_factory=list)
     _sockets: list[socket.socket] = field(default_factory=list)
-    _ended: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
         while not self._sockets:
@@ -363,7 +363,7 @@ class DnsServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        self.ended.set()
         for each in self._sockets:
             each.close()
 
@@ -372,7 +372,7 @@ class DnsServer:
         with selectors.DefaultSelector() as waiting:
             waiting.register(udp, selectors.EVENT_READ)
             waiting.register(tcp, selectors.EVENT_READ)
-            while not self._ended.is_set():
+            while not self.ended.is_set():
                 for key, _ in waiting.select(0.02):
                     with suppress(OSError):
                         if key.fileobj is udp:

@@ -19,7 +19,7 @@ from . import __version__
 from .errors import UnreachableError
 from .model import Consequence, Reply
 from .settings import Dyndns
-from .wire import Connection
+from .wire import Connection, plain
 
 # first word of the body → consequence, and what it means.
 ANSWERS = {
@@ -36,7 +36,8 @@ ANSWERS = {
     "badsys": (Consequence.STOP, "the request is malformed"),
     "!donator": (Consequence.STOP, "the account may not do this"),
 }
-UNAUTHORIZED, FORBIDDEN = 401, 403
+OK, UNAUTHORIZED, FORBIDDEN = 200, 401, 403
+_TAKEN = (Consequence.SENT, Consequence.UNCHANGED)
 _SHOWN = 60
 
 
@@ -86,16 +87,16 @@ def read(status: int, body: str, address: str) -> Reply:
         body: what it says.
         address: that was asked for.
     """
-    words = body.split()
+    words = plain(body).split()
     first = words[0].lower() if words else ""
     said = f"HTTP {status}, {' '.join(words)[:_SHOWN] or 'nothing'}"
     known = ANSWERS.get(first)
     if status in (UNAUTHORIZED, FORBIDDEN) and (known is None or known[0] is not Consequence.STOP):
         return Reply(Consequence.STOP, f"the DynDNS server refuses us ({said})")
-    if known is None:
+    if known is None or (known[0] in _TAKEN and status != OK):
         return Reply(Consequence.RETRY, f"the DynDNS server's answer is not understood ({said})")
     consequence, meaning = known
-    if consequence in (Consequence.SENT, Consequence.UNCHANGED):
+    if consequence in _TAKEN:
         if len(words) > 1 and words[1] != address:
             return Reply(Consequence.STOP, f"the DynDNS server set another address than {address} ({said})")
         return Reply(consequence, " ".join(words)[:_SHOWN])

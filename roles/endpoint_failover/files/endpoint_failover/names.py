@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import dns.exception
 import dns.flags
 import dns.message
@@ -23,18 +25,25 @@ def ask(name: str, server: DnsServer, timeout: float) -> Answer:
         server: which.
         timeout: s, in all.
     """
-    query = dns.message.make_query(name, dns.rdatatype.A, flags=0)  # no recursion: its own word, or none
+    deadline = time.monotonic() + timeout
     try:
-        answer, _ = dns.query.udp_with_fallback(query, server.address, timeout, server.port, ignore_unexpected=True)
+        query = dns.message.make_query(name, dns.rdatatype.A, flags=0)  # no recursion: its own word, or none
+        try:
+            answer = dns.query.udp(
+                query, server.address, timeout, server.port, ignore_unexpected=True, raise_on_truncation=True
+            )
+        except dns.message.Truncated:
+            answer = dns.query.tcp(query, server.address, max(0.0, deadline - time.monotonic()), server.port)
+        if answer.rcode() not in _SAID:
+            return Answer(server.name, error=dns.rcode.to_text(answer.rcode()))
+        if not isinstance(answer, dns.message.QueryMessage) or not answer.flags & dns.flags.AA:
+            return Answer(server.name, error="not a server of the zone")
+        chain = answer.resolve_chaining()
     except dns.exception.Timeout:
         return Answer(server.name, error="no answer in time")
-    except (OSError, dns.exception.DNSException) as error:
+    except (OSError, ValueError, dns.exception.DNSException) as error:
         why = getattr(error, "strerror", None) or type(error).__name__
         return Answer(server.name, error=str(why).lower())
-    if answer.rcode() not in _SAID:
-        return Answer(server.name, error=dns.rcode.to_text(answer.rcode()))
-    if not answer.flags & dns.flags.AA:
-        return Answer(server.name, error="not a server of the zone")
-    records = [each for each in answer.answer if each.rdtype == dns.rdatatype.A]
-    addresses = sorted({record.address for each in records for record in each})
-    return Answer(server.name, tuple(addresses), ttl=min((each.ttl for each in records), default=0))
+    if chain.answer is None:
+        return Answer(server.name)
+    return Answer(server.name, tuple(sorted(record.address for record in chain.answer)), ttl=chain.minimum_ttl)
