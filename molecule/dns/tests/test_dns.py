@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import dns.exception
+import dns.flags
 import dns.message
 import dns.query
 import dns.rcode
@@ -21,6 +22,7 @@ from lab import Lab, wait_for
 NAME, OTHER = "vault.services.lab.test", "secrets.egi.lab.test"
 ZONE, OTHER_ZONE = "services.lab.test", "egi.lab.test"
 PRIMARY, SECONDARY, DYNDNS = "ns-iisas", "ns-ifca", "dyndns-iisas"
+WRONG = "not the secret"
 DYNDNS_NAME = "dyndns-iisas.lab.test"
 MANAGE = (
     "cd / && runuser -u dyndns -- env PYTHONPATH=/usr/local/lib/dyndns DJANGO_SETTINGS_MODULE=dyndns_settings "
@@ -54,7 +56,7 @@ def update(
 
 
 def ask(lab: Lab, host: str, name: str = NAME, kind: str = "A", *, recurse: bool = False) -> dns.message.Message:
-    query = dns.message.make_query(name, kind, flags=None if recurse else 0)
+    query = dns.message.make_query(name, kind, flags=dns.flags.RD if recurse else 0)
     return dns.query.udp(query, lab.addresses[host], timeout=2)
 
 
@@ -135,9 +137,9 @@ def test_the_resolver_keeps_what_it_was_told_for_as_long_as_it_was_told(lab: Lab
 
 def test_what_strangers_send_is_refused(lab: Lab) -> None:
     move(lab, "192.0.2.40")
-    wrong = update(lab, "192.0.2.66", secret="not the secret")
+    wrong = update(lab, "192.0.2.66", secret=WRONG)
     assert (wrong.status, wrong.body) == (401, "badauth")
-    unknown = update(lab, "192.0.2.66", user="nobody.services.lab.test", name="nobody.services.lab.test", secret="x")
+    unknown = update(lab, "192.0.2.66", user="nobody.services.lab.test", name="nobody.services.lab.test", secret=WRONG)
     assert (unknown.status, unknown.body) == (401, "badauth")
     # Each name's secret is good for that name alone.
     assert update(lab, "192.0.2.66", user=OTHER).body == "nohost"
@@ -221,11 +223,11 @@ def test_floods_of_equal_answers_are_cut_off_and_checkers_are_not(lab: Lab) -> N
         "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.5); got = 0\n"
         f"for _ in range({count}): s.sendto(q, ('{lab.addresses[PRIMARY]}', 53))\n"
         "try:\n"
-        "  while True: got += len(s.recv(512)) > 12 and 1\n"
+        "  while True: got += not s.recv(512)[2] & 2\n"  # one that is cut short tells to come back by TCP
         "except TimeoutError: print(got)\nE"
     )
     answered = int(lab.ssh("vm", flood))
-    assert 0 < answered < count / 2
+    assert 0 < answered <= count / 4
     assert all(at(lab, PRIMARY) for _ in range(count))  # the controller is exempt, as checkers are
 
 
@@ -277,16 +279,15 @@ def test_a_secondary_that_is_down_does_not_stop_an_update(lab: Lab, unlocked: Ca
 
 
 def test_no_job_flags_a_host_or_deletes_its_record(lab: Lab) -> None:
-    """Upstream's periodic jobs do. Here the record stays, whatever was counted; and it is shown that theirs would not let it."""
+    """Upstream's periodic jobs do. Here the record stays, whatever was counted; and what a flag does is shown."""
     move(lab, "192.0.2.56")
     for _ in range(25):
         assert update(lab, "192.0.2.56").body == "nochg 192.0.2.56"
     timers = lab.ssh(
-        DYNDNS, "systemctl list-timers --all --no-legend; cat /etc/cron*/* /var/spool/cron/crontabs/* 2>/dev/null"
+        DYNDNS, "systemctl list-timers --all --no-legend; cat /etc/cron*/* /var/spool/cron/crontabs/* 2>/dev/null; true"
     )
     assert "dyndns-dump" in timers
-    for job in ("faults", "stale", "nsupdate"):
-        assert job not in timers
+    assert [job for job in ("flag-abuse", "stale-check", "nsupdate.info") if job in timers] == []
     lab.ssh(DYNDNS, "systemctl start dyndns-dump.service")
     assert agreed(lab, "192.0.2.56")
 
@@ -356,9 +357,10 @@ def test_the_role_leaves_what_was_changed_dynamically(lab: Lab) -> None:
 
 def test_the_database_comes_back_from_its_dump(lab: Lab) -> None:
     lab.ssh(DYNDNS, "systemctl start dyndns-dump.service")
+    as_postgres = "cd / && runuser -u postgres --"
     lab.ssh(
         DYNDNS,
-        "systemctl stop dyndns; cd / && runuser -u postgres -- dropdb dyndns && runuser -u postgres -- createdb -O dyndns dyndns",
+        f"systemctl stop dyndns; {as_postgres} dropdb dyndns && {as_postgres} createdb -O dyndns dyndns",
     )
     assert "Restored from" in lab.ssh(DYNDNS, "dyndns-restore")
     wait_for(lambda: lab.ssh(DYNDNS, "systemctl is-active dyndns", check=False).strip() == "active", 20, "the service")
@@ -411,7 +413,7 @@ def test_each_host_comes_back_from_a_reboot(lab: Lab, host: str) -> None:
     [
         ("dns", '{"dns_server_kind": "primary"}', "One host of group dns is the primary"),
         ("dns", '{"dns_server_transfer_key": "short"}', "is no 32 bytes in base64"),
-        ("dns", '{"dns_server_zones": [{"name": "services.lab.test", "names": ["vault.elsewhere.test"]}]}', "is not in zone"),
+        ("dns", '{"dns_server_zones": [{"name": "services.lab.test", "names": ["a.elsewhere.test"]}]}', "is not in zone"),
         ("dyndns", '{"dyndns_server_secrets": {}}', "no secret for vault.services.lab.test"),
         ("dyndns", '{"dyndns_server_domains": [{"name": "lab.test", "primary": "192.0.2.1", "hosts": ["a.b.lab.test"]}]}',
          "has no key for lab.test"),
