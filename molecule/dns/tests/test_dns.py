@@ -292,13 +292,7 @@ def test_no_job_flags_a_host_or_deletes_its_record(lab: Lab) -> None:
     assert agreed(lab, "192.0.2.56")
 
     lab.ssh(DYNDNS, f"{MANAGE} -m django faults --flag-abuse 20")  # what upstream recommends to run every day
-    assert agreed(lab, "192.0.2.56")
-    code = (
-        "import django; django.setup(); from nsupdate.main.models import Host; "
-        'h = Host.objects.get(name="vault"); h.abuse = True; h.save()'
-    )
-    lab.ssh(DYNDNS, f"{MANAGE} -c '{code}'")
-    wait_for(lambda: agreed(lab, ""), 5, "the service to delete the record of a host that it blocks")
+    wait_for(lambda: agreed(lab, ""), 5, "that job to delete the record")
     assert update(lab, "192.0.2.56").body == "abuse"
 
     reported = lab.play("deploy/dyndns.yml")
