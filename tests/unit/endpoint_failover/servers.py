@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import json
+import resource
 import selectors
 import socket
 import ssl
@@ -464,3 +465,14 @@ def free_port(addresses: Sequence[str]) -> int:
         finally:
             for each in sockets:
                 each.close()
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Have no file of this process grow: what a write to a full disk meets, for root as well."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
