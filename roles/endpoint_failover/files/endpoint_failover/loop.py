@@ -33,7 +33,7 @@ from .errors import FailoverError, IdentityError, SettingsError
 from .model import Alarm, Answer, Kind, Outcome
 from .probe import Probed, probe
 from .settings import Settings
-from .state import State
+from .state import State, fitted
 from .wire import trust
 
 # Whoever nudged waits for what comes of it: the checks of the next few seconds look at everything.
@@ -64,7 +64,7 @@ class Run:
         self._sites = _trusted(settings.ca_file)
         self._dyndns = {name.name: _trusted(name.dyndns.ca_file) for name in settings.names}
         self.cluster = Cluster(settings, self._sites, self.state.boot)
-        self.checker = Checker(settings, memory, time.monotonic, dry_run=dry_run)
+        self.checker = Checker(settings, fitted(memory, settings), time.monotonic, dry_run=dry_run)
         self._stopped = threading.Event()
         self._woken = threading.Event()
         self._nudged = 0

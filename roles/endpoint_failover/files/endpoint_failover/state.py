@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Container, Mapping
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,9 @@ from typing import Any, TypeVar
 from .cluster import write_private
 from .cycle import Memory
 from .model import Answer
+from .settings import Settings
+
+T = TypeVar("T")
 
 VERSION = 1
 FILE = "memory.json"
@@ -52,7 +55,7 @@ class State:
                 return Memory(holds=memory.holds), {}
         except FileNotFoundError:
             return Memory(), {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             self.warning = f"The memory {self.file} cannot be read ({error}), and is begun afresh."
             return Memory(), {}
         return memory, answers
@@ -66,6 +69,27 @@ class State:
             self.problem = error.strerror or type(error).__name__
         else:
             self.problem = ""
+
+
+def fitted(memory: Memory, settings: Settings) -> Memory:
+    """Return a memory without what the settings no longer name: a site that was replaced is no observer any more."""
+    sites, names = settings.sites, {name.name for name in settings.names}
+    return replace(
+        memory,
+        scores={name: _of(scores, sites) for name, scores in _of(memory.scores, names).items()},
+        outcomes={name: _of(outcomes, sites) for name, outcomes in _of(memory.outcomes, names).items()},
+        checked=_of(memory.checked, sites),
+        views=_of(memory.views, settings.others),
+        holds=_of(memory.holds, sites),
+        leases=_of(memory.leases, names),
+        names={name: each for name, each in _of(memory.names, names).items() if each.target in ("", *sites)},
+        places=_of(memory.places, names),
+        last=_of(memory.last, names),
+    )
+
+
+def _of(kept: Mapping[str, T], known: Container[str]) -> dict[str, T]:
+    return {key: value for key, value in kept.items() if key in known}
 
 
 def boot_id() -> str:
