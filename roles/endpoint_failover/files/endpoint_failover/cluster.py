@@ -24,7 +24,7 @@ from .errors import IdentityError, UnreachableError
 from .model import Hold, Lease, Phase, Standing, View
 from .probe import FORBIDDEN, OK, Write
 from .settings import Settings
-from .wire import Connection, Reply
+from .wire import Connection, Reply, plain
 
 T = TypeVar("T")
 
@@ -32,6 +32,8 @@ T = TypeVar("T")
 LOGIN_LEAST, LOGIN_MOST = 15.0, 600.0
 # What a token that nobody knows looks like: a request with it is forwarded and refused, which proves that it was forwarded.
 NO_TOKEN = "s.none"  # noqa: S105
+# The year 9999: a hold until later, or one in milliseconds by mistake, is one until it is released.
+FARTHEST = 253_402_300_000.0
 
 
 @dataclass(slots=True)
@@ -75,40 +77,46 @@ class Cluster:
         self._token = self._stored()
         self._refusals = 0
         self._not_before = float("-inf")
+        self.trouble = ""
+        """Why this checker cannot renew its token or log in, as a sentence; empty where it can."""
 
     # --- identity
 
     def log_in(self, via: Sequence[str], *, refused: bool = False) -> None:
-        """Renew the token, or log in anew, where that is due and can be done.
+        """Renew the token, or log in anew, where that is due and can be done; `trouble` says what keeps it from that.
+
+        Each attempt to log in costs the cluster a lease, so that they are few also where the new token is refused too.
 
         Args:
             via: sites to try, in this order.
             refused: the token that we have was refused.
-
-        Raises:
-            IdentityError: there is nothing to log in with, or it was refused; not said again before the next attempt.
         """
-        now = self._clock()
-        token = self._token
+        now, token = self._clock(), self._token
         if token.value and not refused and now < token.renew_at:
+            self._refusals = 0
             return
         if now < self._not_before:
             return
-        if token.value and not refused and now < token.ends_at and self._renew(via):
-            return
         self._not_before = now + min(LOGIN_MOST, LOGIN_LEAST * 2.0 ** min(self._refusals, 8))
+        try:
+            if refused or not token.value or now >= token.ends_at or not self._renew(via):
+                self._log_in_anew(via, refused=refused)
+        except IdentityError as error:
+            self.trouble = str(error)
+
+    def _log_in_anew(self, via: Sequence[str], *, refused: bool) -> None:
         cluster = self._settings.cluster
         body = {"role_id": _secret(cluster.role_id_file), "secret_id": _secret(cluster.secret_id_file)}
         answer = self._first(via, "PUT", f"auth/{cluster.login}/login", body, token="")
         if answer is None:
             return
-        if answer.status not in OK:
+        if refused or answer.status not in OK:
             self._refusals += 1
+        if answer.status not in OK:
             raise IdentityError(
                 f"The cluster refused this checker's login (HTTP {answer.status}, {answer.errors or 'without a reason'}): "
                 "give it a new secret id (playbooks/deploy/failover.yml)."
             )
-        self._refusals, self._not_before = 0, float("-inf")
         self._keep(answer)
 
     def _renew(self, via: Sequence[str]) -> bool:
@@ -116,14 +124,18 @@ class Cluster:
         if answer is None or answer.status not in OK:
             return answer is None
         # Near the end of what the token may live, renewing it gives less and less.
-        before = self._token.ends_at
+        before, trouble = self._token.ends_at, self.trouble
         self._keep(answer)
-        return self._token.ends_at > before + 1
+        if before == float("inf") or self._token.ends_at > before + 1:
+            return True
+        self.trouble = trouble
+        return False
 
     def _keep(self, answer: Reply) -> None:
-        auth = answer.json.get("auth") or {}
+        auth = answer.part("auth")
         now, lease = self._clock(), float(auth.get("lease_duration") or 0)
         self._token = Token(str(auth.get("client_token") or ""), now + lease / 2, now + lease, self._boot)
+        self.trouble = ""
         try:
             write_private(self._file, json.dumps(asdict(self._token)))
         except OSError:
@@ -168,7 +180,7 @@ class Cluster:
         answer = self._first(via[:1], "PUT", f"{self._settings.cluster.mount}/data/failover/lease/{name}", body)
         if answer is None or answer.status not in OK:
             return 0
-        return int((answer.json.get("data") or {}).get("version") or 0)
+        return int(answer.part("data").get("version") or 0)
 
     # --- what is read
 
@@ -179,7 +191,7 @@ class Cluster:
         wanted = [*(f"failover/views/{other}" for other in others), *(f"failover/lease/{name}" for name in names)]
         for site in via:
             try:
-                held = self._names(site, f"{mount}/metadata/holds")
+                held = [each for each in self._names(site, f"{mount}/metadata/holds") if each in self._settings.sites]
                 paths = [*wanted, *(f"holds/{each}" for each in held)]
                 with ThreadPoolExecutor(len(paths)) as pool:
                     found = dict(zip(paths, pool.map(lambda path: self._key(site, path), paths), strict=True))  # noqa: B023
@@ -196,16 +208,15 @@ class Cluster:
         answer = self._request(site, "LIST", path)
         if answer.status not in (*OK, 404):
             raise UnreachableError("answer", f"HTTP {answer.status}")
-        return [str(name) for name in (answer.json.get("data") or {}).get("keys") or []]
+        return [str(name) for name in answer.part("data").get("keys") or []]
 
     def _key(self, site: str, path: str) -> tuple[dict[str, Any] | None, int]:
         """Return content and version of a key; None and its version, or 0, where there is none."""
         answer = self._request(site, "GET", f"{self._settings.cluster.mount}/data/{path}")
         if answer.status not in (*OK, 404):
             raise UnreachableError("answer", f"HTTP {answer.status}")
-        data = answer.json.get("data") or {}
-        content = data.get("data")
-        version = int((data.get("metadata") or {}).get("version") or 0)
+        content = answer.part("data").get("data")
+        version = int(answer.part("data", "metadata").get("version") or 0)
         return (content if isinstance(content, dict) else None), version
 
     # --- requests
@@ -218,9 +229,16 @@ class Cluster:
         return {"Content-Type": "application/json", **({"X-Vault-Token": value} if value else {})}
 
     def _connect(self, site: str) -> Connection:
-        name = self._settings.names[0]
-        address = self._settings.sites[site].address
-        return Connection(address, name.port, name.name, self._context, self._settings.rules.timeout)
+        """Connect under the first name that a site serves with a valid certificate."""
+        trouble = UnreachableError("connect", "no name")
+        deadline = time.monotonic() + self._settings.rules.timeout
+        for name in self._settings.names:
+            address, left = self._settings.sites[site].address, deadline - time.monotonic()
+            try:
+                return Connection(address, name.port, name.name, self._context, left)
+            except UnreachableError as error:
+                trouble = error
+        raise trouble
 
     def _request(
         self, site: str, method: str, path: str, body: Mapping[str, Any] | None = None, token: str | None = None
@@ -244,7 +262,7 @@ class Cluster:
 
 def stamp_of(answer: Reply) -> float | None:
     """Return when a write was committed, by the cluster's clock, s since the epoch."""
-    text = str((answer.json.get("data") or {}).get("created_time") or "")
+    text = str(answer.part("data").get("created_time") or "")
     try:
         # Nanoseconds, which Python's own parser takes six digits of.
         return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00").timestamp()
@@ -305,16 +323,22 @@ def _view(content: dict[str, Any]) -> View:
 
 
 def _hold(content: dict[str, Any]) -> Hold:
-    return Hold(float(content.get("until") or 0), str(content.get("by") or ""), str(content.get("why") or ""))
+    """Return a hold. Whoever wrote it wanted the site held, so what cannot be read as a time lasts until it is released."""
+    try:
+        until = float(content.get("until") or 0)
+    except (ValueError, TypeError):
+        until = 0.0
+    within = 0.0 < until < FARTHEST
+    return Hold(until if within else 0.0, plain(str(content.get("by") or "")), plain(str(content.get("why") or "")))
 
 
 def _lease(content: dict[str, Any]) -> Lease:
     return Lease(
         holder=str(content["holder"]),
         phase=Phase(content["phase"]),
-        source=str(content["source"]),
+        source=plain(str(content["source"])),
         target=str(content["target"]),
-        why=str(content["why"]),
+        why=plain(str(content["why"])),
         lock=float(content.get("lock") or 0),
         at=float(content.get("at") or 0),
     )

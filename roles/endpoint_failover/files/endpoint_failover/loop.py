@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import sys
 import syslog
-import threading
 import time
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +30,7 @@ from .cycle import (
     Tell,
     WriteLease,
 )
-from .errors import FailoverError, IdentityError, SettingsError
+from .errors import FailoverError, SettingsError
 from .model import Alarm, Answer, Kind, Outcome
 from .probe import Probed, probe
 from .settings import Settings
@@ -65,11 +66,10 @@ class Run:
         self._dyndns = {name.name: _trusted(name.dyndns.ca_file) for name in settings.names}
         self.cluster = Cluster(settings, self._sites, self.state.boot)
         self.checker = Checker(settings, fitted(memory, settings), time.monotonic, dry_run=dry_run)
-        self._stopped = threading.Event()
-        self._woken = threading.Event()
+        self._stopped = False
+        self._bell = _Bell()
         self._nudged = 0
         self._refused = False
-        self._identity = ""
         self._saved_at = float("-inf")
         self._measured_at = float("-inf")
         self._pool = ThreadPoolExecutor(
@@ -80,13 +80,13 @@ class Run:
 
     def stop(self, *_: object) -> None:
         """End the run after the check that it is in."""
-        self._stopped.set()
-        self._woken.set()
+        self._stopped = True
+        self._bell.ring()
 
     def nudge(self, *_: object) -> None:
         """Look at everything in the next checks, and at once."""
         self._nudged = NUDGED
-        self._woken.set()
+        self._bell.ring()
 
     def heed_signals(self) -> None:
         """Have signals do so."""
@@ -108,11 +108,10 @@ class Run:
         while True:
             began = time.monotonic()
             wait = self.check()
-            if once or self._stopped.is_set() or time.monotonic() > ends:
+            if once or self._stopped or time.monotonic() > ends:
                 break
-            self._woken.wait(max(0.05, began + wait - time.monotonic()))
-            self._woken.clear()
-            if self._stopped.is_set():
+            self._bell.wait(max(0.05, began + wait - time.monotonic()))
+            if self._stopped:
                 break
         self._save(force=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -126,7 +125,8 @@ class Run:
         if self._nudged or checker.wishes:
             checker.memory.alert = True
             checker.memory.shared_at = float("-inf")
-        self._nudged = max(0, self._nudged - 1)
+        if self._nudged:
+            self._nudged -= 1
         checker.further = self._own_alarms()
         before = self._seen()
         wait = self._carry_out(checker.check())
@@ -137,20 +137,14 @@ class Run:
         return wait
 
     def _log_in(self) -> None:
-        try:
-            self.cluster.log_in((self.settings.observer, *self.settings.others), refused=self._refused)
-        except IdentityError as error:
-            self._identity = str(error)
-        else:
-            if not self._refused:
-                self._identity = ""
+        self.cluster.log_in((self.settings.observer, *self.settings.others), refused=self._refused)
         self._refused = False
 
     def _own_alarms(self) -> list[Alarm]:
         """Return what this run itself has trouble with."""
         found = []
-        if self._identity:
-            found.append(Alarm("login", self._identity))
+        if self.cluster.trouble:
+            found.append(Alarm("login", self.cluster.trouble))
         if self.state.problem:
             text = f"The memory {self.state.file} cannot be written ({self.state.problem}): this run goes on without."
             found.append(Alarm("memory", text))
@@ -282,6 +276,27 @@ class Run:
         self._measured_at = now
         with suppress(OSError):  # the age of the file says so
             metrics.write(Path(file), self.settings, self.checker.memory, self.answers)
+
+
+class _Bell:
+    """Wakes a run that waits, from a signal handler: to set an Event takes a lock, which the run may just hold."""
+
+    def __init__(self) -> None:
+        self._heard, self._rope = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def ring(self) -> None:
+        with suppress(BlockingIOError):  # it has been rung often enough
+            os.write(self._rope, b".")
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it rings, or for so long."""
+        select.select([self._heard], [], [], seconds)
+        with suppress(BlockingIOError):
+            os.read(self._heard, 4096)
+
+    def __del__(self) -> None:
+        os.close(self._heard)
+        os.close(self._rope)
 
 
 def _trusted(ca_file: str) -> SSLContext:

@@ -54,6 +54,13 @@ class Reply:
             return {}
         return content if isinstance(content, dict) else {}
 
+    def part(self, *keys: str) -> dict[str, Any]:
+        """Return the object within objects that these keys lead to; an empty one where there is none."""
+        content: Any = self.json
+        for key in keys:
+            content = content.get(key) if isinstance(content, dict) else None
+        return content if isinstance(content, dict) else {}
+
     @property
     def errors(self) -> str:
         """What it says went wrong, as the cluster says it, on one line."""
