@@ -215,6 +215,7 @@ def test_nobody_gets_recursion_or_learns_what_runs(lab: Lab, host: str) -> None:
 
 
 def test_floods_of_equal_answers_are_cut_off_and_checkers_are_not(lab: Lab) -> None:
+    move(lab, "192.0.2.45")
     count = 200
     flood = "python3 - <<'E'\n" + (
         "import socket, time\n"
