@@ -62,7 +62,7 @@ def test_each_site_in_turn_is_drained_stopped_started_and_taken_back(stage: Stag
     stage.ready()
     began = time.monotonic()
     for site in ("iisas", "infn", "ifca"):
-        run = play(stage, "drain-site", f"site={site}", "for=2h", "why=new disks", "by=alice", jwt=jwt)
+        run = play(stage, "drain-site", f"site={site}", "for=2h", 'why="new disks"', "by=alice", jwt=jwt)
         assert f"{site} is drained" in run.text
         assert site not in {stage.site_of(name) for name in stage.names}
         assert stage.lab.active() != f"vault-{site}"

@@ -20,7 +20,9 @@ BEHIND = 200
 
 
 def freshest(reports: Iterable[Report | None], *, but: str = "") -> Report | None:
-    """Return the newest report that is fresh, of any observer but one; None where there is none.
+    """Return the best report that is fresh, of any observer but one; None where there is none.
+
+    A checker that has just begun, after its host was started say, does not know yet who serves: others are asked first.
 
     Args:
         reports: of each host, None where it gave none.
@@ -29,7 +31,12 @@ def freshest(reports: Iterable[Report | None], *, but: str = "") -> Report | Non
     fresh = [
         each for each in reports if each and each.get("age") is not None and each["age"] <= FRESH and each["observer"] != but
     ]
-    return min(fresh, key=lambda each: float(each["age"]), default=None)
+    return min(fresh, key=lambda each: (_unknown(each), float(each["age"])), default=None)
+
+
+def _unknown(report: Report) -> int:
+    """Return of how many sites and names a report does not know whether they serve."""
+    return sum(under["serving"] is None for site in report["sites"].values() for under in site["names"].values())
 
 
 def unknown_site(report: Report | None, site: str, variable: str) -> list[str]:
@@ -45,8 +52,9 @@ def unknown_site(report: Report | None, site: str, variable: str) -> list[str]:
 
 
 def serves(report: Report, site: str, name: str) -> bool:
-    """Whether a site serves a name, as the report has it."""
-    return report["sites"][site]["names"][name]["serving"] is True
+    """Whether a site serves a name, and did at the last look, as the report has it."""
+    under = report["sites"][site]["names"][name]
+    return under["serving"] is True and not under["why"]
 
 
 def at_site(report: Report | None, site: str) -> list[str]:
@@ -115,7 +123,9 @@ def drain_problems(report: Report | None, site: str, members: Mapping[str, Membe
         if site not in each["candidates"]:
             continue
         others = [other for other in each["candidates"] if other != site]
-        able = [other for other in others if serves(report, other, name) and not report["sites"][other]["hold"]]
+        able = [
+            other for other in others if serves(report, other, name) and not report["sites"][other]["hold"] and other in well
+        ]
         if not able:
             whys = (
                 "; ".join(f"{other}: {_why_not(report, other, name)}" for other in others) or "there is no other candidate"
@@ -127,7 +137,10 @@ def drain_problems(report: Report | None, site: str, members: Mapping[str, Membe
 def _why_not(report: Report, site: str, name: str) -> str:
     if report["sites"][site]["hold"]:
         return "held"
-    return str(report["sites"][site]["names"][name]["why"] or "not seen to serve often enough yet")
+    under = report["sites"][site]["names"][name]
+    if under["why"] or under["serving"] is not True:
+        return str(under["why"] or "not seen to serve often enough yet")
+    return "its node does not answer, or is sealed"
 
 
 def restore_problems(report: Report | None, site: str, indexes: Mapping[str, int | None]) -> list[str]:
@@ -142,7 +155,7 @@ def restore_problems(report: Report | None, site: str, indexes: Mapping[str, int
     if found or report is None:
         return found
     for name, each in report["sites"][site]["names"].items():
-        if each["serving"] is not True:
+        if each["serving"] is not True or each["why"]:
             why = each["why"] or "not seen to serve often enough yet"
             found.append(f"{site} does not serve {name} ({why}): start and unseal its node (playbooks/operate/unseal.yml).")
     own, newest = indexes.get(site), max((index for index in indexes.values() if index is not None), default=0)
