@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from endpoint_failover.simulate import Fault
 
 SITES = ("infn", "ifca")
+ALL = ("iisas", *SITES)
+# Nothing: the world is left as it is until then.
+REST = Fault(100, "clock", "iisas", "0")
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,82 @@ def holder_of_the_lease_dies(rng: random.Random) -> Directed:
     return Directed([Fault(at, "server", first, "dead"), Fault(killed, "checker", other, "killed")])
 
 
+def two_are_cut(rng: random.Random) -> Directed:
+    """The two candidates are cut from each other, and both see the third, whose checker is dead: one against one.
+
+    Where the third leads all of them serve. Else whoever is cut from the leader does not, and is left once.
+    """
+    at = rng.uniform(10, 14)
+    return Directed([Fault(at, "checker", "iisas", "killed"), Fault(at + 20, "link", "infn-ifca", "cut"), REST], most=1)
+
+
+def updates_are_forgotten(rng: random.Random) -> Directed:
+    """The DynDNS server says that all is well and does nothing, for as long as one might go on asking it."""
+    first = rng.choice(SITES)
+    return Directed(
+        [
+            Fault(5, "dyndns", "", "forgets"),
+            Fault(rng.uniform(10, 14), "hold", first, "0"),
+            Fault(400, "dyndns", "", "up"),
+        ]
+    )
+
+
+def leader_stalls(rng: random.Random) -> Directed:
+    """Whoever leads cannot write, and does not step down."""
+    at = rng.uniform(10, 14)
+    return Directed([Fault(at + 0.1 * number, "server", site, "stalled") for number, site in enumerate(ALL)])
+
+
+def leader_stalls_and_another_is_off(rng: random.Random) -> Directed:
+    """Whoever leads cannot write, and a second site is off: the third could not lead alone."""
+    at, off = rng.uniform(10, 14), rng.choice(ALL)
+    stalled = [Fault(at + 10, "server", site, "stalled") for site in ALL if site != off]
+    return Directed([Fault(at, "power", off, "off"), *stalled])
+
+
+def hold_runs_out(rng: random.Random) -> Directed:
+    """A hold runs out before the other candidate dies."""
+    first, second = rng.sample(SITES, 2)
+    return Directed([Fault(5, "hold", first, "10"), Fault(rng.uniform(30, 40), "server", second, "dead")])
+
+
+def most_checkers_are_dead(rng: random.Random) -> Directed:
+    """One checker is left when the candidates die, one after the other."""
+    (first, second), left = rng.sample(SITES, 2), rng.choice(ALL)
+    at = rng.uniform(40, 50)
+    return Directed(
+        [
+            *(Fault(5, "checker", site, "killed") for site in ALL if site != left),
+            Fault(at, "certificate", first, "expired"),
+            Fault(at + 40, "certificate", first, "valid"),
+            Fault(at + 60, "certificate", second, "expired"),
+        ]
+    )
+
+
+def frozen_while_it_moves(rng: random.Random) -> Directed:
+    """A checker stands still for a while when a site dies, and goes on after the site is back."""
+    at, frozen = rng.uniform(10, 11), rng.choice(ALL)
+    first = rng.choice(SITES)
+    return Directed(
+        [
+            Fault(at, "server", first, "dead"),
+            Fault(at + rng.uniform(1, 6), "checker", frozen, "frozen"),
+            Fault(at + rng.uniform(9, 15), "server", first, "ok"),
+            Fault(at + rng.uniform(20, 80), "checker", frozen, "started"),
+        ]
+    )
+
+
+def frozen_alone(rng: random.Random) -> Directed:
+    """The same, and nobody else is there to see that the site is back."""
+    directed = frozen_while_it_moves(rng)
+    frozen = next(fault.who for fault in directed.history if fault.to == "frozen")
+    others = [Fault(1, "checker", site, "killed") for site in ALL if site != frozen]
+    return Directed([*others, *directed.history])
+
+
 EVERY: tuple[Callable[[random.Random], Directed], ...] = (
     hiccup,
     election,
@@ -111,4 +190,12 @@ EVERY: tuple[Callable[[random.Random], Directed], ...] = (
     updates_are_refused,
     there_and_back,
     holder_of_the_lease_dies,
+    two_are_cut,
+    hold_runs_out,
+    most_checkers_are_dead,
+    updates_are_forgotten,
+    leader_stalls,
+    leader_stalls_and_another_is_off,
+    frozen_while_it_moves,
+    frozen_alone,
 )

@@ -10,11 +10,24 @@ from typing import Any
 from unittest import mock
 
 from endpoint_failover import decide
-from endpoint_failover.cycle import Checker, WriteLease
-from endpoint_failover.model import NEVER, Act, Decision, Outcome, Phase, Score, Standing
+from endpoint_failover.cycle import Checker, Fence, Tell, WriteLease
+from endpoint_failover.model import NEVER, Act, Decision, Kind, Outcome, Phase, Score, Standing
 from endpoint_failover.settings import Rules
 
 from tests.unit.endpoint_failover import directed
+from tests.unit.endpoint_failover.simulation.invariants import (
+    BOUND,
+    CANDIDATE,
+    FENCE,
+    FIGHTING,
+    FLAPPING,
+    HELD,
+    LOCK,
+    NEEDED,
+    RATE,
+    SERVING,
+    STALLED,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ class Mutant:
 
 _decide, _is_eligible, _fault = decide.decide, decide.is_eligible, decide._fault
 _after_send, _score, _next_step, _target = decide.after_send, decide.score, decide._next_step, decide._target
-_trouble, _standing = decide._trouble, decide.standing
+_trouble, _standing, _obstacle = decide._trouble, decide.standing, decide._obstacle
 
 
 def _alone(s: decide.Situation, site: str) -> bool:
@@ -151,13 +164,29 @@ def _never_dead(watched: Any, rules: Any, now: float) -> bool:
     return False
 
 
-HELD = "never to a held site"
-SERVING = "never to a site that does not serve"
-CANDIDATE = "never to a site that is no candidate"
-FLAPPING = "no flapping"
-LOCK = "the lock is waited out"
-NEEDED = "no update that is not needed"
-BOUND = "within a bound at a serving site"
+def _no_wait(tries: int, least: float, most: float) -> float:
+    return 0.0
+
+
+def _never_too_many(s: decide.Situation) -> str:
+    return _obstacle(replace(s, memory=replace(s.memory, sends=())))
+
+
+def _never_fences(self: Checker) -> Generator[Any, Any, list[Any]]:
+    yield from ()
+    return []
+
+
+def _fences_anyway(self: Checker) -> Generator[Any, Any, list[Any]]:
+    """Stop a node that leads and cannot write, whether others can take over or not."""
+    own = self._now.get(self.settings.names[0].name, {}).get(self.settings.observer)
+    stalled = own is not None and own.kind is Kind.WRITE and own.role == "active"
+    self.memory.stalled = self.memory.stalled + 1 if stalled else 0
+    if self.memory.stalled == self.settings.rules.fence_after:
+        yield Fence("stalled")
+        yield Tell("fence", "Stopped.")
+    return []
+
 
 MUTANTS = (
     Mutant("does not heed holds", HELD, decide, "is_held", _unheld, history=directed.the_other_is_held),
@@ -203,7 +232,7 @@ MUTANTS = (
     ),
     Mutant("moves without a lease", NEEDED, decide, "_next_step", _no_lease),
     Mutant("believes the DynDNS server", BOUND, decide, "decide", _believes, history=directed.there_and_back),
-    Mutant("never ends a hold", BOUND, decide, "is_held", _held_for_ever),
+    Mutant("never ends a hold", BOUND, decide, "is_held", _held_for_ever, history=directed.hold_runs_out),
     Mutant(
         "respects a dead observer's lease for ever",
         BOUND,
@@ -213,5 +242,24 @@ MUTANTS = (
         history=directed.holder_of_the_lease_dies,
     ),
     Mutant("waits for all DNS servers", BOUND, decide, "_trouble", _waits_for_all_servers),
-    Mutant("counts the dead", BOUND, decide, "is_stale", _never_dead),
+    Mutant("counts the dead", BOUND, decide, "is_stale", _never_dead, history=directed.most_checkers_are_dead),
+    Mutant("is a majority by itself, and so fights", FIGHTING, decide, "is_down", _alone, history=directed.two_are_cut),
+    Mutant(
+        "never tires",
+        RATE,
+        decide,
+        "_back_off",
+        _no_wait,
+        also=((decide, "_obstacle", _never_too_many),),
+        history=directed.updates_are_forgotten,
+    ),
+    Mutant(
+        "fences where nobody can take over",
+        FENCE,
+        Checker,
+        "_fence",
+        _fences_anyway,
+        history=directed.leader_stalls_and_another_is_off,
+    ),
+    Mutant("never fences", STALLED, Checker, "_fence", _never_fences, history=directed.leader_stalls),
 )

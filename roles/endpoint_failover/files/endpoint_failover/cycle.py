@@ -15,6 +15,7 @@ from .model import (
     Act,
     Alarm,
     Answer,
+    Consequence,
     Decision,
     Hold,
     Kind,
@@ -476,6 +477,11 @@ class Checker:
         reply: Reply = yield Send(name.name, decision.target)
         account = self.accounts.get(name.name, "")
         memory.names[name.name] = decide.after_send(memory.names[name.name], reply, self.clock(), account)
+        if reply.consequence is Consequence.LOCKED:
+            for other in self.settings.names:
+                if other is not name and (other.dyndns.url, other.servers) == (name.dyndns.url, name.servers):
+                    old = memory.names.get(other.name, NameMemory())
+                    memory.names[other.name] = decide.after_lock(old, reply, self.clock())
         for _ in range(POLLS):
             self._heed((yield Look((), (name.name,), self.view())))
             if memory.places[name.name].agreed == decision.target or memory.names[name.name].sent_at is None:

@@ -124,7 +124,7 @@ def _succeeded(before: Score, rules: Rules, now: float) -> Score:
     oks = before.oks + 1
     if oks >= rules.rise and before.serving is not True:
         return Score(oks=oks, serving=True, since=now)
-    return replace(before, oks=oks, fails=0)
+    return Score(oks=oks, serving=before.serving, since=before.since, why=before.why)
 
 
 def _failed(before: Score, fails: int, why: str, rules: Rules, now: float) -> Score:
@@ -246,8 +246,8 @@ def decide(s: Situation) -> Decision:
         The next step. After LEASE, SEND and RELEASE the caller tells what came of it (`after_lease`, `after_send`,
         `after_release`), asks the DNS servers and the cluster again, and decides anew.
     """
-    memory = _remember_lease(s)
-    s = replace(s, memory=memory)
+    s = _remembering(s, _remember_lease(s))
+    memory = s.memory
     if not s.place.places:
         alarm = Alarm(
             f"dns {s.name.name}", f"No DNS server of {s.name.name} answers: nobody can tell where it is, so it stays."
@@ -258,21 +258,23 @@ def decide(s: Situation) -> Decision:
     if memory.sent_at is not None:
         return _await_arrival(s)
 
-    memory = replace(memory, uneven_since=_uneven_since(s))
-    s = replace(s, memory=memory)
+    uneven_since = _uneven_since(s)
+    if uneven_since != memory.uneven_since:
+        s = _remembering(s, replace(memory, uneven_since=uneven_since))
     alarms = _dns_alarms(s)
     trouble, why = _trouble(s)
-    memory = replace(
-        memory,
-        trouble=trouble,
-        trouble_since=memory.trouble_since if trouble == memory.trouble else s.now,
-    )
-    s = replace(s, memory=memory)
+    if trouble != memory.trouble:
+        s = _remembering(s, replace(s.memory, trouble=trouble, trouble_since=s.now))
+    memory = s.memory
     if not trouble:
         if memory.lease:
             return _release(s, Phase.FAILED, "no longer needed", alarms)
-        return Decision(Act.STAY, "", replace(memory, target="", sent_at=None), alarms=alarms)
+        return Decision(Act.STAY, "", replace(memory, target="") if memory.target else memory, alarms=alarms)
     return _mend(s, why, alarms)
+
+
+def _remembering(s: Situation, memory: NameMemory) -> Situation:
+    return s if memory is s.memory else replace(s, memory=memory)
 
 
 def _remember_lease(s: Situation) -> NameMemory:
@@ -509,6 +511,17 @@ def after_send(memory: NameMemory, reply: Reply, now: float, account: str) -> Na
         case Consequence.RETRY:
             back_off = _back_off(tries, RETRY_LEAST, RETRY_MOST)
             return replace(memory, sent_at=None, tries=tries, not_before=now + back_off, wait=reply.text)
+
+
+def after_lock(memory: NameMemory, reply: Reply, now: float) -> NameMemory:
+    """Return the memory after the DynDNS server locked the domain for the sake of another name in it.
+
+    Args:
+        memory: before.
+        reply: what it said.
+        now: monotonic time, s.
+    """
+    return replace(memory, not_before=max(memory.not_before, now + LOCK), wait=reply.text)
 
 
 def after_release(memory: NameMemory) -> NameMemory:

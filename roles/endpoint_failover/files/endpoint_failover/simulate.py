@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import itertools
 import json
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +20,7 @@ from .cycle import Tell
 from .errors import SettingsError
 from .model import Consequence
 from .settings import Cluster, DnsServer, Dyndns, Name, Rules, Settings, Site
-from .world import SERVERS, World
+from .world import DYNDNS, NAMESERVERS, SERVERS, World
 
 SITES = ("iisas", "infn", "ifca")
 
@@ -31,7 +32,8 @@ class Fault:
     Args:
         at: when, s from the beginning.
         what: see `WHAT`.
-        who: the site, the checker, `a-b` for a link between two sites, or `primary` and `secondary` for a DNS server.
+        who: the site, the checker, `a-b` for a link between two sites, `primary` or `secondary` for a DNS server; nobody for
+            the DynDNS server, and for the identities of all checkers.
         to: what becomes of it.
     """
 
@@ -41,16 +43,19 @@ class Fault:
     to: str
 
 
-# what → what it may come to. A hold's `to` is the seconds that it lasts (0: until released), or `released`.
+# what → what it may come to. A hold's `to` is the seconds that it lasts (0: until released), or `released`; a clock's is by
+# how many seconds that host's clock is wrong.
 WHAT = {
     "server": SERVERS,
     "power": ("on", "off"),
     "certificate": ("valid", "expired"),
     "link": ("up", "cut", "one-way"),
     "alone": ("no", "yes"),
-    "checker": ("started", "killed", "started without memory"),
-    "dns": ("up", "down", "refuses updates"),
-    "dyndns": ("up", "down"),
+    "site": ("up", "dark"),
+    "checker": ("started", "killed", "frozen", "started without memory"),
+    "clock": ("0",),
+    "dns": NAMESERVERS,
+    "dyndns": DYNDNS,
     "hold": ("0", "released"),
     "identity": ("valid", "revoked"),
 }
@@ -93,13 +98,14 @@ def apply(world: World, fault: Fault) -> None:
         SettingsError: nobody knows what it means.
     """
     to = fault.to
-    if fault.what not in WHAT or not (to in WHAT[fault.what] or (fault.what == "hold" and to.replace(".", "").isdigit())):
-        raise SettingsError(f"The history holds {fault}, which nobody knows: `what` and `to` must be of {WHAT}.")
+    _assert_known(world, fault)
     match fault.what:
         case "server":
             world.sites[fault.who].server = to
         case "power":
             world.sites[fault.who].power = to == "on"
+        case "site":
+            _darken(world, fault.who, to == "dark")
         case "certificate":
             world.sites[fault.who].certificate = to == "valid"
         case "link":
@@ -111,16 +117,51 @@ def apply(world: World, fault: Fault) -> None:
             )
         case "checker":
             world.restart_checker(fault.who, to)
+        case "clock":
+            world.clock_skew[fault.who] = float(to)
         case "dns":
-            server = world.primary if fault.who == "primary" else world.secondary
-            server.up, server.takes_updates = to != "down", to != "refuses updates"
+            (world.primary if fault.who == "primary" else world.secondary).state = to
         case "dyndns":
-            world.dyndns_up = to == "up"
+            world.dyndns = to
         case "hold":
             world.hold(fault.who, None if to == "released" else float(to))
         case _:
-            world.identity = to == "valid"
+            whose = {fault.who} if fault.who else set(world.processes)
+            world.revoked = world.revoked - whose if to == "valid" else world.revoked | whose
     world.touched()
+
+
+def _darken(world: World, site: str, dark: bool) -> None:
+    """Switch off, or on, all that is at a site."""
+    world.sites[site].power = not dark
+    world.restart_checker(site, "killed" if dark else "started without memory")
+    if site == world.primary_at:
+        world.primary.state = world.dyndns = "down" if dark else "up"
+    if site == world.secondary_at:
+        world.secondary.state = "down" if dark else "up"
+
+
+def _assert_known(world: World, fault: Fault) -> None:
+    whos: dict[str, tuple[str, ...]] = {
+        "link": tuple(f"{one}-{other}" for one, other in itertools.permutations(world.sites, 2)),
+        "dns": ("primary", "secondary"),
+        "dyndns": ("",),
+        "identity": ("", *world.sites),
+    }
+    who = whos.get(fault.what, tuple(world.sites))
+    number = (fault.what == "hold" and _is_number(fault.to, 0)) or (fault.what == "clock" and _is_number(fault.to))
+    if fault.what not in WHAT or fault.who not in who or not (fault.to in WHAT[fault.what] or number):
+        raise SettingsError(
+            f"The history holds {fault}, which nobody knows: `what` and `to` must be of {WHAT} (`to` of hold and clock may "
+            f"be a number of seconds), and `who` one of {', '.join(each or 'nothing' for each in who)}."
+        )
+
+
+def _is_number(text: str, least: float = float("-inf")) -> bool:
+    try:
+        return math.isfinite(float(text)) and float(text) >= least
+    except ValueError:
+        return False
 
 
 def random_history(rng: random.Random, duration: float, most: int = 6) -> list[Fault]:
@@ -156,15 +197,18 @@ def _random_fault(rng: random.Random) -> tuple[str, str, str, str]:
     choices = (
         (10, ("server", site, bad_server, "ok")),
         (3, ("power", site, "off", "on")),
+        (2, ("site", site, "dark", "up")),
         (2, ("certificate", site, "expired", "valid")),
         (8, ("link", pair, rng.choice(("cut", "one-way")), "up")),
         (4, ("alone", site, "yes", "no")),
         (5, ("checker", site, "killed", restart)),
-        (3, ("dns", rng.choice(("primary", "secondary")), "down", "up")),
-        (1, ("dns", "primary", "refuses updates", "up")),
-        (2, ("dyndns", "", "down", "up")),
+        (3, ("checker", site, "frozen", "started")),
+        (1, ("clock", site, rng.choice(("-3600", "-30", "30", "3600")), "0")),
+        (3, ("dns", rng.choice(("primary", "secondary")), rng.choice(("down", "down", "slow")), "up")),
+        (1, ("dns", rng.choice(("primary", "secondary")), "refuses updates", "up")),
+        (2, ("dyndns", "", rng.choice(DYNDNS[1:]), "up")),
         (4, ("hold", site, rng.choice(("0", "10", "40")), "released")),
-        (1, ("identity", "", "revoked", "valid")),
+        (1, ("identity", rng.choice(("", site)), "revoked", "valid")),
         (3, ("flicker", site, "", "")),
     )
     return rng.choices([choice for _, choice in choices], [weight for weight, _ in choices])[0]

@@ -43,8 +43,15 @@ UPDATE = (0.008, 0.05)
 # The DynDNS server after the primary refused an update; and with its other name server down.
 DOMAIN_LOCK = 120.0
 SLOW_UPDATE = 2.0
+# How long a laggy server takes, of the time-out; and a DNS server that is slow, s.
+LAGGY = (0.3, 0.95)
+SLOW_DNS = (0.3, 1.2)
 
-SERVERS = ("ok", "dead", "hung", "sealed", "stalled", "slow")
+# stalled: its audit devices are full, so it commits nothing while it leads. slow: nothing is answered in time; laggy: just.
+SERVERS = ("ok", "dead", "hung", "sealed", "stalled", "slow", "laggy")
+NAMESERVERS = ("up", "down", "slow", "refuses updates")
+# refuses: the account, with an error; forgets: says that all is well and does nothing.
+DYNDNS = ("up", "down", "hung", "refuses", "forgets")
 
 
 class Monitor(Protocol):
@@ -77,25 +84,41 @@ class SiteState:
 
 @dataclass(slots=True)
 class Process:
-    """A checker's process: its clock is `now` times `rate` plus `offset`."""
+    """A checker's process: its clock is `now` times `rate` plus `offset`. What a frozen one does next is `waiting`."""
 
     checker: Checker
     offset: float
     rate: float
     alive: bool = True
+    frozen: bool = False
+    waiting: Callable[[], None] | None = None
     life: int = 0
     running: Generator[Effect, Any, float] | None = None
     began: float = 0.0
     saved: Memory | None = None
 
+    @property
+    def works(self) -> bool:
+        """Whether it runs, and goes on."""
+        return self.alive and not self.frozen
+
 
 @dataclass(slots=True)
 class Nameserver:
-    """A DNS server: whether it runs, whether it takes updates (it refuses a wrong key), and name → site."""
+    """A DNS server: name → site, and its state (see NAMESERVERS). One that refuses updates has the wrong key for them."""
 
     records: dict[str, str]
-    up: bool = True
-    takes_updates: bool = True
+    state: str = "up"
+
+    @property
+    def up(self) -> bool:
+        """Whether it answers, sooner or later."""
+        return self.state != "down"
+
+    @property
+    def takes_updates(self) -> bool:
+        """Whether its records can be changed: by the DynDNS server or by a transfer."""
+        return self.up and self.state != "refuses updates"
 
 
 @dataclass(slots=True)
@@ -108,7 +131,7 @@ class World:
         monitor: is told what happens.
         primary_at: site of the DNS primary and of the DynDNS server.
         secondary_at: site of the DNS secondary.
-        loss: share of probes that are lost for no reason.
+        loss: share of requests that are lost for no reason.
         answer_loss: share of writes and updates that are carried out and not answered.
         lag: longest time that a change takes to reach the secondary, s.
     """
@@ -129,9 +152,9 @@ class World:
     holds: dict[str, tuple[Hold, float]] = field(default_factory=dict)
     primary: Nameserver = field(default_factory=lambda: Nameserver({}))
     secondary: Nameserver = field(default_factory=lambda: Nameserver({}))
-    dyndns_up: bool = True
+    dyndns: str = "up"
     locked_until: float = 0.0
-    identity: bool = True
+    revoked: set[str] = field(default_factory=set)
     clock_skew: dict[str, float] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
     _heap: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
@@ -182,22 +205,23 @@ class World:
         """Whether TCP works between two sites: it needs both directions."""
         return one == other or ((one, other) not in self.cuts and (other, one) not in self.cuts)
 
-    def _takes_part(self, site: str) -> bool:
+    def takes_part(self, site: str) -> bool:
+        """Whether a site's server is a voter that may lead."""
         state = self.sites[site]
-        return state.power and state.server in ("ok", "stalled", "slow")
+        return state.power and state.server in ("ok", "stalled", "slow", "laggy")
 
     def _may_lead(self, site: str) -> bool:
-        peers = sum(self._takes_part(other) and self.linked(site, other) for other in self.sites)
-        return self._takes_part(site) and 2 * peers > len(self.sites)
+        peers = sum(self.takes_part(other) and self.linked(site, other) for other in self.sites)
+        return self.takes_part(site) and 2 * peers > len(self.sites)
 
     def commits(self, site: str) -> bool:
         """Whether a write through a site would be committed in time."""
         leader = self.leader
         return (
             bool(leader)
-            and self._takes_part(site)
+            and self.takes_part(site)
             and self.sites[site].server != "slow"
-            and self.sites[leader].server == "ok"
+            and self.sites[leader].server in ("ok", "laggy")
             and self.linked(site, leader)
         )
 
@@ -249,12 +273,21 @@ class World:
 
         Args:
             observer: the checker.
-            to: `killed`, `started` (with what it saved after its last complete check), `started without memory`.
+            to: `killed`, `frozen` (its requests go on, and it sees what comes of them when it goes on itself), `started` (a
+                killed one with what it saved after its last complete check), `started without memory`.
         """
         process = self.processes[observer]
         if to == "killed":
             process.alive, process.running = False, None
+            process.frozen, process.waiting = False, None
             process.life += 1
+        elif to == "frozen":
+            process.frozen = process.alive
+        elif process.frozen:
+            process.frozen = False
+            if process.waiting is not None:
+                self.later(0.0, process.waiting)
+            process.waiting = None
         elif not process.alive:
             kept = None if to == "started without memory" else process.saved
             process.checker.memory = Memory() if kept is None else kept.snapshot()
@@ -274,12 +307,18 @@ class World:
     def _start(self, process: Process) -> None:
         if not process.alive:
             return
+        if process.frozen:
+            process.waiting = lambda: self._start(process)
+            return
         process.began = self.now
         process.running = process.checker.check()
         self._resume(process, process.life, None)
 
     def _resume(self, process: Process, life: int, result: Any) -> None:  # noqa: ANN401  # whatever the effect gives
         if life != process.life or process.running is None:
+            return
+        if process.frozen:
+            process.waiting = lambda: self._resume(process, life, result)
             return
         try:
             effect = process.running.send(result)
@@ -301,10 +340,12 @@ class World:
                 delay, looked = self._look(observer, effect)
                 answer(delay, looked)
             case Publish():
-                done = any(self._write(observer, site, f"views/{observer}", effect.view) for site in effect.via[:1])
-                answer(self._latency(WRITE), self.cluster_now() if done else None)
+                done = any(self._write(observer, site, f"views/{observer}", effect.view) for site in effect.via)
+                answer(self._took(observer, effect.via, done), self.cluster_now() if done else None)
             case ReadShared():
-                self.later(self._latency(WRITE), lambda: answer(self._latency(WRITE), self._read(observer, effect)))
+                # Some requests one after the other: what they find is not of one moment.
+                held = dict(self.holds)
+                self.later(self._latency(WRITE), lambda: answer(*self._read(observer, effect, held)))
             case WriteLease():
                 self.later(self._latency(WRITE), lambda: answer(*self._lease(observer, effect)))
             case Send():
@@ -321,6 +362,16 @@ class World:
 
     def _latency(self, bounds: tuple[float, float]) -> float:
         return self.rng.uniform(*bounds)
+
+    def _took(self, observer: str, via: tuple[str, ...], done: bool) -> float:
+        """Return how long a request took that was tried through some sites."""
+        timeout = self.settings[observer].rules.timeout
+        return self._answer_time(via[0], timeout) if done and via else max(1, len(via)) * timeout
+
+    def _answer_time(self, site: str, timeout: float) -> float:
+        """Return how long a write through a site takes."""
+        laggy = "laggy" in (self.sites[site].server, self.sites[self.leader].server if self.leader else "")
+        return timeout * self._latency(LAGGY) if laggy else self._latency(WRITE)
 
     def _look(self, observer: str, effect: Look) -> tuple[float, Looked]:
         settings = self.settings[observer]
@@ -339,8 +390,10 @@ class World:
                 ("primary", self.primary_at, self.primary),
                 ("secondary", self.secondary_at, self.secondary),
             ):
-                if state.up and self.linked(observer, at) and self.rng.random() >= self.loss:
-                    longest = max(longest, self._latency(DNS))
+                took = self._latency(SLOW_DNS if state.state == "slow" else DNS)
+                reached = state.up and self.linked(observer, at) and self.rng.random() >= self.loss
+                if reached and took <= settings.rules.dns_timeout:
+                    longest = max(longest, took)
                     site = state.records.get(name, "")
                     both.append(Answer(server, (settings.sites[site].address,) if site else ()))
                 else:
@@ -359,17 +412,17 @@ class World:
         if not self.commits(site):
             took = 0.05 if self.leader and self.sites[self.leader].server == "stalled" else self.rng.choice((0.02, timeout))
             return took, Outcome(Kind.WRITE, "write failed", role)
-        if not self.identity:
-            return self._latency(WRITE), Outcome(Kind.FORWARDED, "403")
+        took = self._answer_time(site, timeout)
+        if observer in self.revoked:
+            return took, Outcome(Kind.FORWARDED, "403")
         if not self._write(observer, site, f"views/{observer}", view):
             return timeout, Outcome(Kind.WRITE, "no answer", role)
-        return self._latency(WRITE), Outcome(Kind.OK)
+        return took, Outcome(Kind.OK)
 
     def _fault(self, observer: str, site: str, timeout: float) -> tuple[float, Outcome] | None:
         """Return how a probe ends that finds the site itself at fault."""
         state = self.sites[site]
-        lost = observer != site and self.rng.random() < self.loss  # nothing is lost within a host
-        cut = not state.power or not self.linked(observer, site) or lost
+        cut = not state.power or not self.linked(observer, site) or self._lost(observer, site)
         faults = (
             (cut, timeout, "no answer"),
             (state.server == "dead", REFUSED, "refused"),
@@ -381,34 +434,45 @@ class World:
 
     def _write(self, observer: str, site: str, key: str, value: Any) -> bool:  # noqa: ANN401
         """Write a key through a site if that works now; return whether it was answered."""
-        if not self.identity or not self.sees(observer, site):
+        if observer in self.revoked or not self.sees(observer, site):
             return False
         self.store[key] = (value, self.store.get(key, (None, 0))[1] + 1)
         return observer == site or self.rng.random() >= self.answer_loss
 
-    def _read(self, observer: str, effect: ReadShared) -> Shared | None:
-        if not self.identity or not any(self.sees(observer, site) for site in effect.via):
-            return None
+    def _read(self, observer: str, effect: ReadShared, held: dict[str, tuple[Hold, float]]) -> tuple[float, Shared | None]:
+        """Return what is in the store, with the holds of a moment ago."""
         settings = self.settings[observer]
-        return Shared(
-            views={other: self.store.get(f"views/{other}", (None, 0)) for other in settings.others},
-            holds={site: hold for site, (hold, _) in self.holds.items()},
-            leases={name: self.store.get(f"lease/{name}", (None, 0)) for name in effect.names},
-        )
+        for number, site in enumerate(effect.via):
+            if observer in self.revoked or not self.sees(observer, site) or self._lost(observer, site):
+                continue
+            shared = Shared(
+                views={other: self.store.get(f"views/{other}", (None, 0)) for other in settings.others},
+                holds={each: hold for each, (hold, _) in held.items()},
+                leases={name: self.store.get(f"lease/{name}", (None, 0)) for name in effect.names},
+            )
+            timeout = settings.rules.timeout
+            return number * timeout + self._answer_time(site, timeout), shared
+        return self._took(observer, effect.via, done=False), None
+
+    def _lost(self, observer: str, site: str) -> bool:
+        """Whether a request is lost; nothing is within a host."""
+        return observer != site and self.rng.random() < self.loss
 
     def _lease(self, observer: str, effect: WriteLease) -> tuple[float, int]:
-        key = f"lease/{effect.name}"
-        for site in effect.via:
-            if not self.identity or not self.sees(observer, site):
+        key, timeout = f"lease/{effect.name}", self.settings[observer].rules.timeout
+        for number, site in enumerate(effect.via):
+            if observer in self.revoked or not self.sees(observer, site) or self._lost(observer, site):
                 continue
+            took = number * timeout + self._answer_time(site, timeout)
             version = self.store.get(key, (None, 0))[1]
             if version != effect.cas:
-                return self._latency(WRITE), 0
+                return took, 0
             self.store[key] = (effect.lease, version + 1)
             if self.rng.random() < self.answer_loss:
-                break
-            return self._latency(WRITE), version + 1
-        return self.settings[observer].rules.timeout, 0
+                # It was written and not answered: the next site says that the version is another.
+                return (number + 1) * timeout, 0
+            return took, version + 1
+        return self._took(observer, effect.via, done=False), 0
 
     def lease(self, name: str) -> Lease | None:
         """Return the lease of a name as the store has it."""
@@ -419,9 +483,9 @@ class World:
 
     def _update(self, observer: str, effect: Send) -> tuple[float, Reply]:
         timeout = self.settings[observer].rules.dyndns_timeout
-        if not self.dyndns_up:
+        if self.dyndns == "down" and self.linked(observer, self.primary_at):
             return REFUSED, Reply(Consequence.RETRY, "refused")
-        if not self.linked(observer, self.primary_at):
+        if self.dyndns in ("down", "hung") or not self.linked(observer, self.primary_at) or self.rng.random() < self.loss:
             return timeout, Reply(Consequence.RETRY, "no answer")
         self.monitor.sent(self, observer, effect.name, effect.site)
         took, reply = self._handle(effect)
@@ -432,11 +496,15 @@ class World:
 
     def _handle(self, effect: Send) -> tuple[float, Reply]:
         """Do as nsupdate.info does: compare with the *second* name server, update the first."""
+        if self.dyndns == "refuses":
+            return 0.01, Reply(Consequence.STOP, "badauth")
+        if self.dyndns == "forgets":
+            return 0.01, Reply(Consequence.SENT, "good")
         if self.now < self.locked_until:
             return 0.01, Reply(Consequence.LOCKED, "dnserr")
         reachable = self.secondary.up and self.linked(self.primary_at, self.secondary_at)
         took = 0.01 if reachable else SLOW_UPDATE
-        if not self.primary.up or not self.primary.takes_updates:
+        if not self.primary.takes_updates:
             self.locked_until = self.now + DOMAIN_LOCK
             return took + SLOW_UPDATE, Reply(Consequence.LOCKED, "dnserr")
         known = self.secondary if reachable else self.primary
@@ -451,7 +519,7 @@ class World:
 
     def _transfer(self) -> None:
         """Bring the secondary up to date, again and again until that works."""
-        if self.primary.up and self.secondary.up and self.linked(self.primary_at, self.secondary_at):
+        if self.primary.up and self.secondary.takes_updates and self.linked(self.primary_at, self.secondary_at):
             self.secondary.records = dict(self.primary.records)
         else:
             self.later(1.0, self._transfer)
