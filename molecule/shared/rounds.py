@@ -158,6 +158,12 @@ class Stage:
         self.clear_resolver()
         self.user.await_success(time.monotonic(), 10, in_a_row=2)
 
+    def begin(self) -> tuple[str, list[Name]]:
+        """See that all is well and the user is where the name is; return where that is, and all names that are there."""
+        self.ready()
+        self.have_resolved()
+        return self.first_site()
+
     def first_site(self) -> tuple[str, list[Name]]:
         """Return where the first name is, and all names that are there."""
         site = self.site_of(self.names[0])
@@ -249,9 +255,9 @@ class Stage:
         """
         if ttl is not None:
             self.await_ttl(ttl)
-        elif not as_it_is:
-            self.have_resolved()
-        site, needed = self.first_site()
+            site, needed = self.first_site()
+        else:
+            site, needed = self.first_site() if as_it_is else self.begin()
         led = self.faults.health(f"vault-{site}") == ACTIVE
         ttl_left = self.ttl_left(self.names[0])
         with fault(f"vault-{site}") as struck:
@@ -324,7 +330,7 @@ class Stage:
 
 
 HEADER = (
-    f"{'FAULT':34} {'SITE':5} {'LED':3} {'DNS AFTER':>9} {'USER BACK AFTER':>15} {'FAILED':>9} {'AND RETRIED':>11} "
+    f"{'FAULT':36} {'SITE':5} {'LED':3} {'DNS AFTER':>9} {'USER BACK AFTER':>15} {'FAILED':>9} {'AND RETRIED':>11} "
     f"{'CHANGES':>7} {'UPDATES':>7} {'NEEDED':>6}"
 )
 
@@ -335,7 +341,7 @@ def row(one: Round) -> str:
     # Where the round ended as soon as the names had moved, the user's address may have been the old one still.
     back = f"{user.settled_after:.1f} s" if one.waited and user.settled_after is not None else "-"
     return (
-        f"{one.kind:34} {one.site:5} {'yes' if one.led else 'no':3} {one.dns_after:7.1f} s {back:>15} "
+        f"{one.kind:36} {one.site:5} {'yes' if one.led else 'no':3} {one.dns_after:7.1f} s {back:>15} "
         f"{user.failed:4}/{user.operations:<4} {user.failed_with_retry:11} {sum(one.changes.values()):7} {one.updates:7} "
         f"{len(one.needed):6}"
     )

@@ -492,21 +492,28 @@ class Checkers:
 
         What is added is white space, so that the secret itself stays what it is.
         """
-        for node in self.lab.nodes:
-            self.lab.ssh(node, "for file in /etc/endpoint-failover/dyndns/*; do echo >> $file; done")
+        mend = "for file in /etc/endpoint-failover/dyndns/*; do echo >> $file; done; "
+        self._on_each(lambda node: self.lab.ssh(node, f"{mend}{AS_THE_CHECKER} endpoint-failover nudge"))
 
     def forget(self) -> None:
-        """Have each checker start without a memory."""
-        for node in self.lab.nodes:
+        """Have each checker start without a memory, as on a new host: also of how often it has sent updates of late."""
+
+        def forget(node: str) -> None:
             self.halt(node)
             self.lab.ssh(node, "rm -f /var/lib/endpoint-failover/memory.json")
             self.resume(node)
+
+        self._on_each(forget)
+
+    def _on_each(self, act: Callable[[str], object]) -> None:
+        with ThreadPoolExecutor(len(self.lab.nodes)) as pool:
+            list(pool.map(act, self.lab.nodes))
 
     def halt(self, node: str) -> None:
         """Stop a node's checker, and keep cron from starting it."""
         self.lab.ssh(
             node,
-            f"[ ! -e {CRON} ] || mv {CRON} {CRON_ASIDE}; pkill -TERM -u endpoint-failover -f 'endpoint-failover check'; "
+            f"[ ! -e {CRON} ] || mv {CRON} {CRON_ASIDE}; pkill -TERM -u endpoint-failover; "
             "for i in $(seq 100); do pgrep -u endpoint-failover > /dev/null || exit 0; sleep 0.1; done; exit 1",
         )
 
