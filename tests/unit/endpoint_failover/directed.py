@@ -165,8 +165,8 @@ def frozen_while_it_moves(rng: random.Random) -> Directed:
     first = rng.choice(SITES)
     return Directed(
         [
-            Fault(at, "server", first, "dead"),
-            Fault(at + rng.uniform(1, 6), "checker", frozen, "frozen"),
+            Fault(at, "server", first, rng.choice(("dead", "hung"))),
+            Fault(at + rng.uniform(1, 8), "checker", frozen, "frozen"),
             Fault(at + rng.uniform(9, 15), "server", first, "ok"),
             Fault(at + rng.uniform(20, 80), "checker", frozen, "started"),
         ]

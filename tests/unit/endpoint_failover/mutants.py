@@ -188,6 +188,10 @@ def _fences_anyway(self: Checker) -> Generator[Any, Any, list[Any]]:
     return []
 
 
+def _never_late(self: Checker) -> bool:
+    return False
+
+
 MUTANTS = (
     Mutant("does not heed holds", HELD, decide, "is_held", _unheld, history=directed.the_other_is_held),
     Mutant(
@@ -262,4 +266,7 @@ MUTANTS = (
         history=directed.leader_stalls_and_another_is_off,
     ),
     Mutant("never fences", STALLED, Checker, "_fence", _never_fences, history=directed.leader_stalls),
+    Mutant(
+        "acts on what it saw before it stood still", NEEDED, Checker, "_is_late", _never_late, history=directed.frozen_alone
+    ),
 )

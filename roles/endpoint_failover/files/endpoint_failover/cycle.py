@@ -263,6 +263,11 @@ class Checker:
         self.memory.alert = self._in_doubt()
         return self.settings.rules.retry if self.memory.alert else self.settings.rules.interval
 
+    def _is_late(self) -> bool:
+        """Whether what this check saw is too old to act on: we stood still meanwhile, or an update took its time."""
+        began = self.memory.checked_at
+        return began is None or self.clock() - began > self.settings.rules.view_ttl
+
     # --- looking
 
     def _begin(self, now: float) -> None:
@@ -343,7 +348,7 @@ class Checker:
     def _tell_others(self) -> Generator[Effect, Any, None]:
         """Publish the view and read the others', where something is in doubt, and once in a while."""
         rules, now = self.settings.rules, self.clock()
-        if not self._via():
+        if not self._via() or self._is_late():
             return
         if self._in_doubt():
             # The probes carried the view from before this check.
@@ -424,6 +429,8 @@ class Checker:
                 text = f"{name.name} was moved from {change.source} to {change.target}: {change.why}."
                 yield Tell("moved", text, {"name": name.name, "from": change.source, "to": change.target, "why": change.why})
             if decision.act in (Act.STAY, Act.WAIT) or (decision.act is Act.ASK and self._asked):
+                break
+            if decision.act in (Act.LEASE, Act.SEND) and self._is_late():
                 break
             if decision.act is not Act.ASK and self.dry_run:
                 text = f"Would move {name.name} to {decision.target}: {decision.why}."
