@@ -6,9 +6,8 @@ import itertools
 import json
 import ssl
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,62 +15,14 @@ import pytest
 from endpoint_failover import cluster as subject
 from endpoint_failover.cluster import LOGIN_LEAST, LOGIN_MOST, Cluster, stamp_of
 from endpoint_failover.model import Hold, Lease, Phase, Standing, View
-from endpoint_failover.settings import Settings
-from endpoint_failover.wire import Reply, trust
+from endpoint_failover.wire import Reply
 
 from tests.unit.endpoint_failover import servers
-from tests.unit.endpoint_failover.servers import Authority, Behaviour, Request, TcpServer, within
-from tests.unit.endpoint_failover.sites import NAME, SECOND, SITES, name_of, settings_of
+from tests.unit.endpoint_failover.servers import Authority, Behaviour, TcpServer, within
+from tests.unit.endpoint_failover.sites import LIFE, NAME, SECOND, SITES, Sites, auth, name_of
 
 ALL = tuple(SITES)
 LEASE = Lease("iisas", Phase.MOVING, "infn", "ifca", "infn is down", 0.0, 1795457000.0)
-LIFE = 1200.0
-
-
-@dataclass
-class Sites:
-    """Three sites, each of which answers as told, and a clock that goes when it is told to.
-
-    Args:
-        settings: of the checker at the first.
-        servers: site → its server.
-        answers: path after /v1/ → status and content; otherwise 404.
-    """
-
-    settings: Settings
-    servers: dict[str, TcpServer]
-    answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
-    now: float = 1000.0
-    boot: str = "this boot"
-
-    def cluster(self) -> Cluster:
-        return Cluster(self.settings, trust(self.settings.ca_file), self.boot, lambda: self.now)
-
-    def handle(self, request: Request) -> bytes:
-        status, content = self.answers.get(request.path.removeprefix("/v1/"), (404, {"errors": []}))
-        return servers.http(status, content(request) if callable(content) else content)
-
-    def asked(self, path: str) -> list[str]:
-        """Return which sites were asked for a path, in order of the sites."""
-        return [site for site, server in self.servers.items() for request in server.requests if path in request.path]
-
-
-@pytest.fixture
-def sites(tmp_path: Path, authority: Authority, certified: ssl.SSLContext) -> Iterator[Sites]:
-    port = servers.free_port(list(SITES.values()))
-    settings = settings_of(tmp_path, port=port, ca_file=authority.ca_file)
-    made = Sites(settings, {})
-    made.answers["auth/approle/login"] = (200, auth("s.first"))
-    made.answers["auth/token/renew-self"] = (200, auth("s.first"))
-    with ExitStack() as stack:
-        for site, address in SITES.items():
-            server = TcpServer(servers.answering(certified, made.handle), address, port)
-            made.servers[site] = stack.enter_context(server)
-        yield made
-
-
-def auth(token: str, life: float = LIFE) -> dict[str, Any]:
-    return {"auth": {"client_token": token, "lease_duration": life}}
 
 
 def token_of(cluster: Cluster) -> str:

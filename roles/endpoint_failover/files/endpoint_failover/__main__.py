@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-import syslog
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FailoverError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:
+        return 130
     return code
 
 
@@ -74,12 +77,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _loaded(given: argparse.Namespace) -> Settings:
+    """Return the settings, and become the checker's user where root runs this: it could not read what root leaves behind."""
+    settings = load(given.settings)
+    with suppress(FileNotFoundError):  # which the command says better
+        owner = settings.state_dir.stat()
+        if os.geteuid() == 0 and owner.st_uid:
+            os.setgroups([])
+            os.setgid(owner.st_gid)
+            os.setuid(owner.st_uid)
+    return settings
+
+
 def _check(given: argparse.Namespace) -> int:
     from .lock import Lock  # noqa: PLC0415  # each command loads what it needs
     from .loop import Run  # noqa: PLC0415
 
-    settings = load(given.settings)
-    syslog.openlog("endpoint-failover", syslog.LOG_PID, syslog.LOG_DAEMON)
+    settings = _loaded(given)
     if given.dry_run:
         Run(settings, dry_run=True).go(once=True)
         return 0
@@ -96,7 +110,7 @@ def _status(given: argparse.Namespace) -> int:
     from . import status  # noqa: PLC0415
 
     try:
-        found = status.report(load(given.settings))
+        found = status.report(_loaded(given))
     except FailoverError as error:
         if not given.nagios:
             raise
@@ -113,24 +127,28 @@ def _status(given: argparse.Namespace) -> int:
 def _move(given: argparse.Namespace) -> int:
     from . import status, wishes  # noqa: PLC0415
 
-    settings = load(given.settings)
+    settings = _loaded(given)
     names = _wanted(settings, given.to, given.name)
     sites = dict.fromkeys(names, given.to)
-    wishes.make(settings.state_dir, sites, given.timeout)
     began, last = time.monotonic(), ""
+    wishes.make(settings.state_dir, sites, given.timeout)
     try:
         while True:
-            found = status.report(settings)
+            found, passed = status.report(settings), time.monotonic() - began
             left = [name for name in names if found["names"][name]["at"] != given.to]
-            if not left:
+            # What an old memory says of where a name is says nothing of now.
+            looked = found["age"] is not None and found["age"] < passed
+            if looked and not left:
                 break
-            if time.monotonic() - began > given.timeout:
-                raise FailoverError(_why_not(found, left, given.to, given.timeout))
+            if passed > given.timeout:
+                raise FailoverError(_why_not(found, left if looked else [], given.to, given.timeout))
             line = "; ".join(f"{name}: {found['names'][name]['why'] or 'to be looked at'}" for name in left)
-            if line != last:
-                sys.stdout.write(f"{time.monotonic() - began:4.0f} s  {line}\n")
+            if line and line != last:
+                sys.stdout.write(f"{passed:4.0f} s  {line}\n")
                 sys.stdout.flush()
                 last = line
+            if not wishes.read(settings.state_dir).keys() >= set(left):  # the run may just have dropped another wish
+                wishes.make(settings.state_dir, sites, given.timeout - passed)
             time.sleep(0.25)
     finally:
         wishes.drop(settings.state_dir, sites)
@@ -160,14 +178,14 @@ def _wanted(settings: Settings, site: str, names: Sequence[str] | None) -> list[
 
 def _why_not(found: dict[str, object], left: Sequence[str], site: str, seconds: float) -> str:
     names: dict[str, dict[str, str]] = found["names"]  # type: ignore[assignment]
-    whys = "; ".join(f"{name}: {names[name]['why'] or 'no run of the checker is under way'}" for name in left)
+    whys = "; ".join(f"{name}: {names[name]['why'] or 'it was not moved'}" for name in left) or "No check was made meanwhile"
     return f"Not moved to {site} within {seconds:g} s, and no longer tried. {whys}. See endpoint-failover status."
 
 
 def _nudge(given: argparse.Namespace) -> int:
     from . import wishes  # noqa: PLC0415
 
-    settings = load(given.settings)
+    settings = _loaded(given)
     if not wishes.nudge(settings.state_dir):
         raise FailoverError(f"No run of the checker at {settings.observer} is under way: does cron run on this host?")
     return 0
@@ -177,7 +195,7 @@ def _reach(given: argparse.Namespace) -> int:
     from .names import ask  # noqa: PLC0415
     from .wire import Connection, trust  # noqa: PLC0415
 
-    settings = load(given.settings)
+    settings = _loaded(given)
     context, failed = trust(settings.ca_file), 0
     for name in settings.names:
         answers = [ask(name.name, server, settings.rules.dns_timeout) for server in name.servers]

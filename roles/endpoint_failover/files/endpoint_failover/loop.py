@@ -15,7 +15,7 @@ from pathlib import Path
 from ssl import SSLContext
 from typing import Any
 
-from . import dyndns, metrics, names, wishes
+from . import dyndns, journal, metrics, names, wishes
 from .cluster import Cluster, stamp_of
 from .cycle import (
     Checker,
@@ -247,7 +247,7 @@ class Run:
     def _log(self, priority: int, event: str, fields: Mapping[str, str]) -> None:
         """Write one line of key=value to the system's log."""
         words = [f"event={event}", *(f"{key}={_quoted(value)}" for key, value in fields.items())]
-        syslog.syslog(priority, " ".join(words))
+        journal.write(priority, " ".join(words))
 
     # --- what others see
 

@@ -8,12 +8,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from .cluster import FARTHEST
 from .cycle import Memory
 from .decide import is_fresh, is_held, is_stale
 from .lock import Lock
 from .model import NEVER, Answer, Score
 from .settings import Name, Settings
 from .state import State
+from .wire import plain
 
 # cron starts a run each minute; without a check for longer nobody knows anything.
 SILENT = 90.0
@@ -100,6 +102,8 @@ def table(found: Mapping[str, Any]) -> str:
 def _head(found: Mapping[str, Any]) -> Iterator[str]:
     age = "has made no check yet" if found["age"] is None else f"checked {found['age']:.0f} s ago"
     yield f"The checker at {found['observer']} {age}{'' if found['running'] else ', and no run is under way'}."
+    if found["memory"]:
+        yield found["memory"]
     if not found["identity"]:
         yield "The cluster does not know it: it sees, and can move nothing."
     silent = [site for site, each in found["observers"].items() if each["fresh"] is False]
@@ -152,6 +156,8 @@ def _laid_out(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _time(epoch: float) -> str:
+    if not 0 <= epoch < FARTHEST:  # another version of this program wrote it, or nobody
+        return "at an unknown time"
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -182,8 +188,10 @@ def nagios(found: Mapping[str, Any]) -> tuple[int, str]:
     names = len(found["names"])
     figures = f"names_serving={names - len(homeless)};;;0;{names} alarms={len(found['alarms'])}"
     if found["age"] is None or found["age"] > SILENT:
-        return UNKNOWN, f"UNKNOWN: no check for {found['age'] or 0:.0f} s | {figures}"
-    texts = [alarm["text"].rstrip(".") for alarm in found["alarms"]]
+        silence = "no check yet" if found["age"] is None else f"no check for {found['age']:.0f} s"
+        return UNKNOWN, f"UNKNOWN: {found['memory'].rstrip('.') or silence} | {figures}"
+    # What comes after a bar is taken for figures.
+    texts = [plain(alarm["text"]).rstrip(".").replace("|", "/") for alarm in found["alarms"]]
     if homeless:
         return CRITICAL, f"CRITICAL: {'; '.join([*homeless, *texts])} | {figures}"
     if poor or texts or not found["identity"]:
