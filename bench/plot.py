@@ -17,13 +17,13 @@ def strips(title: str, series: Mapping[str, Sequence[float]], unit: str) -> str:
 
     Args:
         title: of the plot.
-        series: label → values, more than 0.
+        series: label → values; what is beyond the axis is drawn at its end.
         unit: of the values.
 
     Returns:
         An SVG document.
     """
-    shown = {label: [max(value, TICKS[0]) for value in values] for label, values in series.items() if values}
+    shown = {label: list(values) for label, values in series.items() if values}
     everything = [value for values in shown.values() for value in values] or [1.0]
     low = max((tick for tick in TICKS if tick <= min(everything)), default=TICKS[0])
     high = min((tick for tick in TICKS if tick >= max(everything)), default=TICKS[-1])
@@ -32,6 +32,7 @@ def strips(title: str, series: Mapping[str, Sequence[float]], unit: str) -> str:
     height = TOP + ROW * len(shown) + BOTTOM
 
     def x(value: float) -> float:
+        value = min(max(value, low), high)
         part = (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
         return LEFT + part * (WIDTH - LEFT - RIGHT)
 

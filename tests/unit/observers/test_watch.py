@@ -5,7 +5,19 @@ from __future__ import annotations
 import math
 
 import pytest
-from watch import NOTHING, SILENT, Change, Operation, agreed, experience, moves, settled_at
+from watch import (
+    NOTHING,
+    SILENT,
+    Change,
+    Operation,
+    Update,
+    agreed,
+    experience,
+    is_calm,
+    moves,
+    read_update,
+    settled_at,
+)
 
 ONE, TWO = "ns-one", "ns-two"
 OLD, NEW = "192.0.2.1", "192.0.2.2"
@@ -92,3 +104,61 @@ def test_a_user_who_does_not_come_back_says_so() -> None:
 def test_only_operations_begun_in_the_window_count() -> None:
     told = [operation(at, error="refused") for at in (1, 2, 3, 4)]
     assert experience(told, since=2, until=3).failed == 2
+
+
+# --- updates and checkers ----------------------------------------------------------------------------------------------
+
+HOSTS = {"vault-infn": "192.0.2.12", "vm": "192.0.2.40"}
+
+
+def test_an_update_is_read_from_a_line_of_the_access_log() -> None:
+    line = (
+        '::ffff:192.0.2.12 "GET /nic/update?hostname=name.test&myip=192.0.2.13 HTTP/1.1" 200 17 64ms "endpoint-failover/1"'
+    )
+    assert read_update(line, 5.0, HOSTS) == Update(5.0, "vault-infn", "name.test", "192.0.2.13", 200)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '192.0.2.12 "GET /nic/update HTTP/1.1" 401 7 5ms "-"',
+        '192.0.2.12 "GET / HTTP/1.1" 200 7 5ms "-"',
+        "INFO name.test - received good update -> ip: 192.0.2.13",
+    ],
+)
+def test_what_moves_nothing_is_no_update(line: str) -> None:
+    assert read_update(line, 5.0, HOSTS) is None
+
+
+def status(**changes: object) -> dict[str, object]:
+    serving = {"serving": True, "why": ""}
+    return {
+        "running": True,
+        "identity": True,
+        "age": 1.0,
+        "sites": {site: {"names": {"name.test": serving}} for site in ("infn", "ifca")},
+        "names": {"name.test": {"at": "infn", "candidates": ["infn", "ifca"], "why": ""}},
+        "observers": {"ifca": {"fresh": None}},
+    } | changes
+
+
+def test_a_checker_to_whom_all_is_well_is_calm() -> None:
+    assert is_calm(status())
+
+
+@pytest.mark.parametrize(
+    "amiss",
+    [
+        {"running": False},
+        {"identity": False},
+        {"age": None},
+        {"age": 60.0},
+        {"observers": {"ifca": {"fresh": False}}},
+        {"names": {"name.test": {"at": None, "candidates": ["infn"], "why": ""}}},
+        {"names": {"name.test": {"at": "infn", "candidates": ["infn"], "why": "the update is on its way"}}},
+        {"sites": {"infn": {"names": {"name.test": {"serving": None, "why": ""}}}}},
+        {"sites": {"infn": {"names": {"name.test": {"serving": True, "why": "connection refused"}}}}},
+    ],
+)
+def test_a_checker_that_has_something_to_do_is_not(amiss: dict[str, object]) -> None:
+    assert not is_calm(status(**amiss))
