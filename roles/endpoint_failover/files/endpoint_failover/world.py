@@ -155,6 +155,7 @@ class World:
     dyndns: str = "up"
     locked_until: float = 0.0
     revoked: set[str] = field(default_factory=set)
+    losses: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     clock_skew: dict[str, float] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
     _heap: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
@@ -422,7 +423,7 @@ class World:
     def _fault(self, observer: str, site: str, timeout: float) -> tuple[float, Outcome] | None:
         """Return how a probe ends that finds the site itself at fault."""
         state = self.sites[site]
-        cut = not state.power or not self.linked(observer, site) or self._lost(observer, site)
+        cut = not state.power or not self.linked(observer, site) or self._lost(observer, site, self.loss)
         faults = (
             (cut, timeout, "no answer"),
             (state.server == "dead", REFUSED, "refused"),
@@ -437,13 +438,13 @@ class World:
         if observer in self.revoked or not self.sees(observer, site):
             return False
         self.store[key] = (value, self.store.get(key, (None, 0))[1] + 1)
-        return observer == site or self.rng.random() >= self.answer_loss
+        return not self._lost(observer, site, self.answer_loss)
 
     def _read(self, observer: str, effect: ReadShared, held: dict[str, tuple[Hold, float]]) -> tuple[float, Shared | None]:
         """Return what is in the store, with the holds of a moment ago."""
         settings = self.settings[observer]
         for number, site in enumerate(effect.via):
-            if observer in self.revoked or not self.sees(observer, site) or self._lost(observer, site):
+            if observer in self.revoked or not self.sees(observer, site) or self._lost(observer, site, self.loss):
                 continue
             shared = Shared(
                 views={other: self.store.get(f"views/{other}", (None, 0)) for other in settings.others},
@@ -454,14 +455,17 @@ class World:
             return number * timeout + self._answer_time(site, timeout), shared
         return self._took(observer, effect.via, done=False), None
 
-    def _lost(self, observer: str, site: str) -> bool:
-        """Whether a request is lost; nothing is within a host."""
-        return observer != site and self.rng.random() < self.loss
+    def _lost(self, observer: str, site: str, share: float) -> bool:
+        """Whether a request is lost, or its answer; nothing is within a host."""
+        lost = observer != site and self.rng.random() < share
+        if lost:
+            self.losses.setdefault((observer, site), []).append(self.now)
+        return lost
 
     def _lease(self, observer: str, effect: WriteLease) -> tuple[float, int]:
         key, timeout = f"lease/{effect.name}", self.settings[observer].rules.timeout
         for number, site in enumerate(effect.via):
-            if observer in self.revoked or not self.sees(observer, site) or self._lost(observer, site):
+            if observer in self.revoked or not self.sees(observer, site) or self._lost(observer, site, self.loss):
                 continue
             took = number * timeout + self._answer_time(site, timeout)
             version = self.store.get(key, (None, 0))[1]

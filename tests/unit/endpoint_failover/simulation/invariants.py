@@ -127,9 +127,15 @@ class Invariants:
             for observer in world.processes:
                 sees = world.sees(observer, site)
                 self._sees.setdefault((observer, site), Truth(sees)).become(sees, now)
-            can_lead = world.leader == site and world.sites[site].server in ("stalled", "slow")
-            others = sum(world.takes_part(other) for other in world.sites if other != site and world.linked(site, other))
-            fenceable = can_lead and 2 * others > len(world.sites)
+            # What a node is that shows no valid certificate, nobody can tell: it is neither fenced nor relied on.
+            at = world.sites[site]
+            stalled = world.leader == site and at.server in ("stalled", "slow") and at.certificate
+            others = sum(
+                world.takes_part(other) and world.linked(site, other) and world.sites[other].certificate
+                for other in world.sites
+                if other != site
+            )
+            fenceable = stalled and 2 * others > len(world.sites)
             self._fenceable.setdefault(site, Truth(fenceable)).become(fenceable, now)
         clock = (world.leader, world.clock_skew.get(world.leader, 0.0))
         if clock != self._clock:
@@ -205,7 +211,13 @@ class Invariants:
         if place not in some.name(name).candidates or held or now - self._released.get(place, float("-inf")) < UNDER_WAY:
             return False
         observers = [observer for observer, truth in self._alive.items() if truth.within(True, now, SEEN)]
-        lost = [observer for observer in observers if self._sees[observer, place].within(False, now, SEEN)]
+        lost = [
+            observer
+            for observer in observers
+            if self._sees[observer, place].within(False, now, SEEN)
+            # Now and then as many probes are lost in a row, for no reason, as prove a failure.
+            or sum(now - at <= SEEN for at in world.losses.get((observer, place), ())) >= some.rules.fall
+        ]
         alive = [observer for observer, truth in self._alive.items() if truth.now]
         return 2 * len(lost) <= len(alive)
 
