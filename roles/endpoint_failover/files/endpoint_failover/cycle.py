@@ -238,6 +238,7 @@ class Checker:
     further: Iterable[Alarm] = ()
     _asked: bool = False
     _now: dict[str, dict[str, Outcome]] = field(default_factory=dict)
+    _would: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> Generator[Effect, Any, float]:
         """Make one check.
@@ -434,7 +435,9 @@ class Checker:
                 break
             if decision.act is not Act.ASK and self.dry_run:
                 text = f"Would move {name.name} to {decision.target}: {decision.why}."
-                yield Tell("would", text, {"name": name.name, "to": decision.target, "why": decision.why})
+                if self._would.get(name.name) != text:
+                    self._would[name.name] = text
+                    yield Tell("would", text, {"name": name.name, "to": decision.target, "why": decision.why})
                 break
             went_on = yield from self._step(name, decision)
             if not went_on:
@@ -546,7 +549,8 @@ class Checker:
         found.extend(
             Alarm(f"observer {observer}", f"The checker at {observer} is silent.")
             for observer, watched in memory.views.items()
-            if decide.is_stale(watched, settings.rules, self.clock())
+            # As it was when it was read: between readings, which are rare while all is well, the alarm goes on.
+            if decide.is_stale(watched, settings.rules, watched.read_at)
         )
         return found
 
