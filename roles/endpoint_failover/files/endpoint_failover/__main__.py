@@ -137,7 +137,7 @@ def _move(given: argparse.Namespace) -> int:
             found, passed = status.report(settings), time.monotonic() - began
             left = [name for name in names if found["names"][name]["at"] != given.to]
             # What an old memory says of where a name is says nothing of now.
-            looked = found["age"] is not None and found["age"] < passed
+            looked = found["age"] is not None and found["age"] + 0.001 < passed
             if looked and not left:
                 break
             if passed > given.timeout:
@@ -243,7 +243,7 @@ def _changed(rules: Rules, changes: Sequence[str]) -> Rules:
     values: dict[str, Any] = {}
     for change in changes:
         rule, _, value = change.partition("=")
-        kind = type(getattr(rules, rule, None))
+        kind = type(getattr(rules, rule)) if rule in rules.__slots__ else None
         try:
             values[rule] = kind(value) if kind in (int, float) else float("nan")
         except ValueError:

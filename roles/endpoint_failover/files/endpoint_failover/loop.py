@@ -262,7 +262,8 @@ class Run:
         """Return what others want to know of at once when it changes."""
         memory = self.checker.memory
         leases = {name: watched.version for name, watched in memory.leases.items()}
-        return list(memory.alarms), dict(memory.places), dict(memory.holds), leases, memory.identity
+        serving = {name: {site: each.serving for site, each in scores.items()} for name, scores in memory.scores.items()}
+        return serving, list(memory.alarms), dict(memory.places), dict(memory.holds), leases, memory.identity
 
     def _moving(self) -> bool:
         """Whether something goes on that the next run must know of at once."""

@@ -35,7 +35,7 @@ def report(settings: Settings) -> dict[str, Any]:
     cluster_now = now + memory.cluster_offset if memory.cluster_offset is not None else time.time()
     return {
         "observer": settings.observer,
-        "age": None if memory.checked_at is None else round(now - memory.checked_at, 1),
+        "age": None if memory.checked_at is None else round(now - memory.checked_at, 3),
         "running": Lock(settings.state_dir).holder() is not None,
         "identity": not memory.identity,
         "cluster_time": round(cluster_now, 1),
