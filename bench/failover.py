@@ -109,18 +109,12 @@ def measure_moves(stage: Stage, count: int) -> list[Move]:
         began = time.monotonic()
         stage.lab.ssh(f"vault-{target}", f"{AS_THE_CHECKER} endpoint-failover move --to {target} --name {name.name}")
         took = time.monotonic() - began
-        wait_for(partial(is_served_at, stage, stage.address(target)), TTL + 20, "the user's resolver to follow")
+        wait_for(partial(stage.user_is_at, target), TTL + 20, "the user's resolver to follow")
         stage.ready()
         user = stage.user.experience(began)
         found.append(Move(target, round(took, 2), user.operations, user.failed))
         print(f"moved to {target} in {took:.1f} s: {user.failed} of {user.operations} operations failed", flush=True)
     return found
-
-
-def is_served_at(stage: Stage, address: str) -> bool:
-    """Whether the user was served there last."""
-    served = [each.address for each in stage.user.operations[-5:] if each.ok]
-    return served[-1:] == [address]
 
 
 # --- the plain design --------------------------------------------------------------------------------------------------
