@@ -23,6 +23,8 @@ from .settings import Cluster, DnsServer, Dyndns, Name, Rules, Settings, Site
 from .world import DYNDNS, NAMESERVERS, SERVERS, World
 
 SITES = ("iisas", "infn", "ifca")
+# For so long resolvers keep the address of a name, s; and at so many moments of it they may have asked.
+TTL, PHASES = 60.0, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,15 +290,18 @@ def play(history: Sequence[Fault], settings: dict[str, Settings], seed: int, dur
         duration: s.
 
     Raises:
-        SettingsError: the history holds what nobody knows.
+        SettingsError: the history holds what nobody knows, or there is no time to play it in.
     """
+    if not 0 < duration < math.inf:
+        raise SettingsError(f"The duration is {duration:g}, and must be a number of seconds of more than 0.")
     recording = Recording()
     first = next(iter(settings.values())).names[0].candidates[0]
     world = World.make(settings, random.Random(seed), recording, first)  # noqa: S311  # a simulation, not a secret
     for fault in history:
+        _assert_known(world, fault)
         world.later(fault.at, lambda fault=fault: apply(world, fault))  # type: ignore[misc]
     world.run(duration)
-    return Played(history, duration, recording)
+    return Played([fault for fault in history if fault.at <= duration], duration, recording)
 
 
 def read_history(path: Path) -> list[Fault]:
@@ -307,10 +312,10 @@ def read_history(path: Path) -> list[Fault]:
     """
     try:
         content: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return sorted(
-            (Fault(float(each["at"]), str(each["what"]), str(each["who"]), str(each["to"])) for each in content),
-            key=lambda fault: fault.at,
-        )
+        found = [Fault(float(each["at"]), str(each["what"]), str(each["who"]), str(each["to"])) for each in content]
+        if not all(0 <= fault.at < math.inf for fault in found):
+            raise ValueError("a fault is at no time")
+        return sorted(found, key=lambda fault: fault.at)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(
             f"The history {path} cannot be read ({error!r}): it must be a JSON list of objects with at (seconds), "
@@ -338,19 +343,47 @@ def as_text(played: Played) -> str:
     text.append("")
     for name in sorted({name for _, name, _ in recording.places}):
         text.append(f"{name}: {downtime(played, name):.1f} s of {played.duration:g} s at a site that did not serve")
+        lost = [user_downtime(played, name, TTL * phase / PHASES) for phase in range(PHASES)]
+        text.append(
+            f"{name}: {sum(lost) / PHASES:.1f} s without service for a user whose resolver keeps answers for {TTL:g} s, "
+            f"{min(lost):.1f} s to {max(lost):.1f} s"
+        )
     text.append(f"updates sent: {recording.updates}")
     return "\n".join(text) + "\n"
 
 
 def downtime(played: Played, name: str) -> float:
     """Return for how many seconds a name was at a site that did not serve, by the primary's record."""
-    places = [(at, site) for at, each, site in played.recording.places if each == name]
-    marks = sorted({0.0, played.duration, *(at for at, _ in places), *_serving_marks(played)})
-    total = 0.0
-    for start, end in itertools.pairwise(marks):
-        site = next(site for at, site in reversed(places) if at <= start)
-        total += 0.0 if _served(played, site, start) else end - start
-    return total
+    places = _places(played, name)
+    return _unserved(played, [(at, site) for at, site in places if at <= played.duration])
+
+
+def user_downtime(played: Played, name: str, asked: float) -> float:
+    """Return for how many seconds a user was sent to a site that did not serve, by a resolver that keeps answers for TTL.
+
+    Args:
+        played: the history.
+        name: the generic name.
+        asked: when the resolver asked first; again whenever an answer has run out, s.
+    """
+    places = _places(played, name)
+    times = [asked + TTL * number for number in range(-1, math.ceil(played.duration / TTL))]
+    told = [(max(0.0, at), _at(places, max(0.0, at))) for at in times if at <= played.duration]
+    return _unserved(played, told)
+
+
+def _places(played: Played, name: str) -> list[tuple[float, str]]:
+    return [(at, site) for at, each, site in played.recording.places if each == name]
+
+
+def _at(places: list[tuple[float, str]], at: float) -> str:
+    return next(site for since, site in reversed(places) if since <= at)
+
+
+def _unserved(played: Played, stays: list[tuple[float, str]]) -> float:
+    """Return how many seconds of these stays were at a site that did not serve."""
+    marks = sorted({0.0, played.duration, *(at for at, _ in stays), *_serving_marks(played)})
+    return sum(end - start for start, end in itertools.pairwise(marks) if not _served(played, _at(stays, start), start))
 
 
 def _serving_marks(played: Played) -> list[float]:
@@ -363,7 +396,8 @@ def _served(played: Played, site: str, at: float) -> bool:
 
 # Geometry of the drawing, pixels.
 LEFT, TOP, ROW, WIDTH = 170, 40, 34, 1000
-GREEN, RED, BLUE, GREY = "#4c9f70", "#d1495b", "#30638e", "#555555"
+GREEN, RED, GREY = "#4c9f70", "#d1495b", "#555555"
+LINES = ("#30638e", "#7b2d8b")
 
 
 def as_svg(played: Played) -> str:
@@ -373,7 +407,7 @@ def as_svg(played: Played) -> str:
     names = sorted({name for _, name, _ in recording.places})
     height = TOP + ROW * len(rows) + 60 + 14 * len(played.history)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 30}" height="{height}" font-family="sans-serif" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 60}" height="{height}" font-family="sans-serif" '
         'font-size="12"><rect width="100%" height="100%" fill="white"/>'
     ]
     for row, site in enumerate(rows):
@@ -391,10 +425,12 @@ def as_svg(played: Played) -> str:
         for (at, site), (end, _) in itertools.pairwise([*stays, (played.duration, "")]):
             y = TOP + rows.index(site) * ROW + 8 + 8 * number
             points += [f"{LEFT + at * scale:.1f},{y}", f"{LEFT + end * scale:.1f},{y}"]
-        parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{BLUE}" stroke-width="3"/>')
+        colour = LINES[number % len(LINES)]
+        parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="3"/>')
         parts.append(
-            f'<text x="{LEFT}" y="{TOP - 22 + 12 * number}" fill="{BLUE}">line: where {html.escape(name)} is</text>'
+            f'<text x="{LEFT + 300 * number}" y="{TOP - 18}" fill="{colour}">line: where {html.escape(name)} is</text>'
         )
+    parts.append(f'<text x="8" y="{TOP - 18}" fill="{GREY}">green: it serves users</text>')
     bottom = TOP + ROW * len(rows)
     for number, fault in enumerate(played.history):
         x, y = LEFT + fault.at * scale, bottom + 40 + 14 * number

@@ -143,7 +143,9 @@ class Invariants:
         self._released.update(dict.fromkeys(self._held - set(world.holds), now))
         self._held = set(world.holds)
         for observer, process in world.processes.items():
-            self._alive.setdefault(observer, Truth(process.works)).become(process.works, now)
+            # Whoever the cluster does not know is dead to the others.
+            alive = process.works and observer not in world.revoked
+            self._alive.setdefault(observer, Truth(alive)).become(alive, now)
         state = (
             *(truth.now for truth in (*self._sees.values(), *self._alive.values())),
             *world.holds.items(),
