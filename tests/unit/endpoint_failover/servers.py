@@ -145,7 +145,7 @@ class TcpServer:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the accept
         self._socket.close()
-        for each in self._open:
+        for each in list(self._open):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
@@ -160,8 +160,9 @@ class TcpServer:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with suppress(OSError):
+        with suppress(OSError), connection:
             self.behave(self, connection)
+        self._open.remove(connection)
 
 
 @contextmanager

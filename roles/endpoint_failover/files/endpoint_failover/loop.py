@@ -291,7 +291,9 @@ class _Bell:
 
     def wait(self, seconds: float) -> None:
         """Wait until it rings, or for so long."""
-        select.select([self._heard], [], [], seconds)
+        poll = select.poll()
+        poll.register(self._heard, select.POLLIN)
+        poll.poll(seconds * 1000)
         with suppress(BlockingIOError):
             os.read(self._heard, 4096)
 
