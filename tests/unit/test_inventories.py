@@ -71,7 +71,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     play = tmp_path_factory.mktemp("rendered") / "play.yml"
     values = {name: f"{{{{ lookup('ansible.builtin.vars', '{name}', default='{UNSET}') }}}}" for name in names}
     task = {"name": "Render", "ansible.builtin.debug": {"var": "values"}, "vars": {"values": values}}
-    play.write_text(yaml.safe_dump([{"hosts": "vault:dns:dyndns", "connection": "local", "gather_facts": False, "tasks": [task]}]))
+    told = {"hosts": "vault:dns:dyndns", "connection": "local", "gather_facts": False, "tasks": [task]}
+    play.write_text(yaml.safe_dump([told]))
 
     @functools.cache
     def render(inventory: str) -> dict[str, dict[str, Any]]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
 from lab import Run
 from rounds import Stage
+
+
+# Each takes the TTL of a minute; FAILOVER_LONG=1 drains them all.
+IN_TURN = ("iisas", "infn", "ifca") if os.environ.get("FAILOVER_LONG") else ("infn",)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def test_each_site_in_turn_is_drained_stopped_started_and_taken_back(stage: Stag
     """Under load: no failed request for a user who retries once after a second."""
     stage.ready()
     began = time.monotonic()
-    for site in ("iisas", "infn", "ifca"):
+    for site in IN_TURN:
         run = play(stage, "drain-site", f"site={site}", "for=2h", 'why="new disks"', "by=alice", jwt=jwt)
         assert f"{site} is drained" in run.text
         assert site not in {stage.site_of(name) for name in stage.names}
