@@ -9,7 +9,6 @@ import pytest
 from lab import Run
 from rounds import Stage
 
-
 # Each takes the TTL of a minute; FAILOVER_LONG=1 drains them all.
 IN_TURN = ("iisas", "infn", "ifca") if os.environ.get("FAILOVER_LONG") else ("infn",)
 
