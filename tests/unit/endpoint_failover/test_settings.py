@@ -241,3 +241,16 @@ def test_the_default_rules_send_an_update_within_ten_seconds_of_a_failure() -> N
 
 def test_slower_rules_have_a_later_worst_case() -> None:
     assert Rules(interval=5.0).worst_case - Rules().worst_case == pytest.approx(3.0)
+
+
+def test_the_page_tells_of_each_rule_and_its_default() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "failover.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in page.splitlines() if line.startswith("| `")]
+    told = {
+        rule.strip(" `"): float(value.split()[0]) * (3600 if value.endswith(" h") else 1)
+        for rules, values in rows
+        for rule, value in zip(rules.split(","), values.split(", "), strict=False)
+        if rule.strip(" `") in Rules.__slots__ and value[0].isdigit()
+    }
+
+    assert told == {each.name: each.default for each in dataclasses.fields(Rules)}

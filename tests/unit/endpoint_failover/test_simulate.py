@@ -323,6 +323,10 @@ def test_the_drawing_has_a_line_for_each_name() -> None:
     assert len({each["stroke"] for each in shapes(svg, "polyline")}) == 2
 
 
+def test_the_drawing_shows_who_leads(death: Played) -> None:
+    assert len(shapes(as_svg(death), "path")) == sum(bool(leader) for _, leader in death.recording.leaders)
+
+
 def test_everything_is_within_the_drawing(death: Played) -> None:
     svg = as_svg(death)
     width = float(ElementTree.fromstring(svg).attrib["width"])  # noqa: S314

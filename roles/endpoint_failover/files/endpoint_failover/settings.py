@@ -63,7 +63,10 @@ class Rules:
 
     @property
     def worst_case(self) -> float:
-        """Seconds from a failure until the update is sent, at worst: a site that hangs, just after it was checked."""
+        """Seconds from a failure until the update is sent, at worst: a site that hangs, just after it was checked.
+
+        Where the site led as well, the election comes on top.
+        """
         return self.interval + (self.fall - 1) * max(self.retry, self.timeout) + 2 * self.timeout + self.retry
 
     def problems(self) -> list[str]:

@@ -233,17 +233,21 @@ class Recording:
     Args:
         serving: site → (when, whether it serves), at each change.
         places: (when, name, site), at each change of the primary's record.
+        leaders: (when, site), at each change; an empty site: nobody leads.
         events: (when, who, what), for people.
         updates: how many were sent.
     """
 
     serving: dict[str, list[tuple[float, bool]]] = field(default_factory=dict)
     places: list[tuple[float, str, str]] = field(default_factory=list)
+    leaders: list[tuple[float, str]] = field(default_factory=list)
     events: list[tuple[float, str, str]] = field(default_factory=list)
     updates: int = 0
 
     def changed(self, world: World) -> None:
-        """Note which sites serve."""
+        """Note which sites serve, and who leads."""
+        if not self.leaders or self.leaders[-1][1] != world.leader:
+            self.leaders.append((world.now, world.leader))
         if not self.places:
             self.places = [(0.0, name, site) for name, site in world.primary.records.items()]
         for site in world.sites:
@@ -333,6 +337,7 @@ def as_text(played: Played) -> str:
     recording = played.recording
     lines = [(fault.at, "", f"{fault.what} {fault.who} {fault.to}".replace("  ", " ")) for fault in played.history]
     lines += recording.events
+    lines += [(at, "", f"{site or 'nobody'} leads") for at, site in recording.leaders]
     lines += [(at, "", f"{name} is at {site}") for at, name, site in recording.places]
     lines += [
         (at, "", f"{site} {'serves' if up else 'does not serve'}")
@@ -401,7 +406,11 @@ LINES = ("#30638e", "#7b2d8b")
 
 
 def as_svg(played: Played) -> str:
-    """Return a drawing: a band for each site, green while it serves; a line for each name, where it is; faults as marks."""
+    """Return a drawing.
+
+    It has a band for each site, green while it serves; a grey line in that of the leader; a line for each name, where it
+    is; faults as marks.
+    """
     recording, scale = played.recording, WIDTH / played.duration
     rows = list(recording.serving)
     names = sorted({name for _, name, _ in recording.places})
@@ -419,6 +428,12 @@ def as_svg(played: Played) -> str:
                 f'<rect x="{LEFT + start * scale:.1f}" y="{y}" width="{(end - start) * scale:.1f}" height="24" '
                 f'fill="{GREEN if up else RED}" opacity="0.55"/>'
             )
+    for (start, leader), (end, _) in itertools.pairwise([*recording.leaders, (played.duration, "")]):
+        if leader:
+            y = TOP + rows.index(leader) * ROW + 23
+            parts.append(
+                f'<path d="M {LEFT + start * scale:.1f} {y} H {LEFT + end * scale:.1f}" stroke="{GREY}" stroke-width="4"/>'
+            )
     for number, name in enumerate(names):
         stays = [(at, site) for at, each, site in recording.places if each == name]
         points = []
@@ -430,7 +445,7 @@ def as_svg(played: Played) -> str:
         parts.append(
             f'<text x="{LEFT + 300 * number}" y="{TOP - 18}" fill="{colour}">line: where {html.escape(name)} is</text>'
         )
-    parts.append(f'<text x="8" y="{TOP - 18}" fill="{GREY}">green: it serves users</text>')
+    parts.append(f'<text x="8" y="{TOP - 18}" fill="{GREY}">green: serves; grey: leads</text>')
     bottom = TOP + ROW * len(rows)
     for number, fault in enumerate(played.history):
         x, y = LEFT + fault.at * scale, bottom + 40 + 14 * number
