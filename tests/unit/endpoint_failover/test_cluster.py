@@ -391,7 +391,7 @@ def test_answers_of_any_shape_end_no_run(sites: Sites, content: Any) -> None:
     assert token_of(cluster) == subject.NO_TOKEN
 
 
-def test_reading_takes_two_time_outs_where_every_site_goes_silent_half_way(sites: Sites, certified: ssl.SSLContext) -> None:
+def test_reading_takes_one_time_out_a_site_where_all_go_silent_half_way(sites: Sites, certified: ssl.SSLContext) -> None:
     def behave(server: TcpServer, connection: Any) -> None:
         answering: Behaviour = servers.answering(certified, sites.handle)
         (servers.silent if server.requests else answering)(server, connection)

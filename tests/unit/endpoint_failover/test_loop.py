@@ -186,7 +186,7 @@ def test_a_nudge_is_heeded_at_once_and_asks_for_holds(world: World) -> None:
 def test_it_can_be_rung_while_it_rings(world: World) -> None:
     """The handler of a signal may find the run anywhere: also in the middle of being woken."""
     run = Run(replace(world.settings, rules=replace(world.settings.rules, run_for=0.5)))
-    for _ in range(100_000):
+    for _ in range(20_000):
         run.nudge()
     with within(3.0):
         run.go()
