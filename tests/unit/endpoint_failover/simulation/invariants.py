@@ -35,8 +35,8 @@ SEEN = 15.0
 AWAY, BACK = 20.0, 1.9
 # In a world that has not changed for so long, a name moves once at most; s.
 STILL = 20.0
-# The DynDNS server refuses for so long, s; a checker that it refused for good asks again after so long.
-LOCKED, REFUSED = 120.0, 900.0
+# The DynDNS server refuses the whole domain for so long, s.
+LOCKED = 120.0
 RATE_WINDOW = 600.0
 # How long a name may be at no serving site in a world that stands still, s; where the DynDNS server was locked or updates
 # got lost; and where it refused a checker. The transfer to the secondary takes as long as it does.
