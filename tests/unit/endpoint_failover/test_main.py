@@ -285,6 +285,26 @@ def test_a_nudge_reaches_the_run_that_is_under_way(busy: tuple[Sites, Path, list
         eventually(lambda: len(sites.asked("metadata/holds")) > asked)
 
 
+def test_a_nudge_that_comes_while_a_run_begins_does_not_end_it(file: Path) -> None:
+    """Each minute another begins, and whoever nudges does not know."""
+    text = """
+import os, signal, sys
+from endpoint_failover import loop
+from endpoint_failover.__main__ import main
+begin, nudge = loop.Run.__init__, loop.Run.nudge
+def nudged(self, *given, **named):
+    os.kill(os.getpid(), signal.SIGUSR1)
+    begin(self, *given, **named)
+loop.Run.__init__ = nudged
+loop.Run.nudge = lambda self, *given: (print("heeded"), nudge(self, *given))
+sys.exit(main(["--settings", sys.argv[1], "check", "--once"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", text, str(file)], env={"PYTHONPATH": PROGRAM}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "heeded\n")
+
+
 def test_a_traceback_is_nobodys_mail(tmp_path: Path, authority: servers.Authority) -> None:
     """A run without a state directory, without sites, without DNS, without a log."""
     settings = settings_of(tmp_path, name_of(tmp_path, port=9), ca_file=authority.ca_file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -97,11 +98,14 @@ def _check(given: argparse.Namespace) -> int:
     if given.dry_run:
         Run(settings, dry_run=True).go(once=True)
         return 0
+    # A nudge that comes before it can be heeded waits: it would end this run.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     with Lock(settings.state_dir) as lock:
         if not lock.take():
             return 0
         run = Run(settings)
         run.heed_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         run.go(once=given.once)
     return 0
 
