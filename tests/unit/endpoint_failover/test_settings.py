@@ -49,6 +49,10 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return content
 
 
+# Rules with round figures, whatever the defaults are.
+BASE = Rules(retry=1.0, timeout=1.5)
+
+
 def refused(content: Any) -> str:
     with pytest.raises(SettingsError) as caught:
         parse(content)
@@ -57,7 +61,7 @@ def refused(content: Any) -> str:
 
 def with_rule(rule: str, value: float) -> Rules:
     changes: dict[str, Any] = {rule: value}
-    return dataclasses.replace(Rules(), **changes)
+    return dataclasses.replace(BASE, **changes)
 
 
 def second_name(**changes: Any) -> list[dict[str, Any]]:
@@ -231,8 +235,8 @@ def test_a_rule_is_refused_just_below_what_the_others_need(rule: str, least: flo
 
 
 def test_a_dns_server_that_is_waited_for_longer_than_a_site_is_refused() -> None:
-    assert dataclasses.replace(Rules(), dns_timeout=1.5).problems() == []
-    assert "must be at most check.timeout (1.5)" in dataclasses.replace(Rules(), dns_timeout=1.6).problems()[0]
+    assert with_rule("dns_timeout", 1.5).problems() == []
+    assert "must be at most check.timeout (1.5)" in with_rule("dns_timeout", 1.6).problems()[0]
 
 
 def test_the_default_rules_send_an_update_within_ten_seconds_of_a_failure() -> None:

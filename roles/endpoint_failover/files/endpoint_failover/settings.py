@@ -45,8 +45,8 @@ class Rules:
 
     interval: float = 2.0
     idle_interval: float = 8.0
-    retry: float = 1.0
-    timeout: float = 1.5
+    retry: float = 0.75
+    timeout: float = 1.0
     fall: int = 3
     rise: int = 3
     view_ttl: float = 12.0
