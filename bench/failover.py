@@ -89,14 +89,21 @@ def _coprime(one: int, other: int) -> bool:
     return one == 1
 
 
-def measure_ours(stage: Stage, count: int) -> list[Round]:
-    """Measure our checkers; in every second failure the site leads the cluster as well."""
+def measure_ours(stage: Stage, count: int, users: int) -> list[Round]:
+    """Measure our checkers; in every second failure the site leads the cluster as well.
+
+    Args:
+        stage: the lab.
+        count: failures.
+        users: in how many of them, the first, the user is waited for, whose resolver keeps an address for its TTL.
+    """
     print(f"\nthe checkers\n{HEADER}", flush=True)
     for number in range(count):
         kind = list(KINDS)[number % len(KINDS)]
         if number % 2:
             stage.lead_where_the_name_is()
-        stage.strike(kind, KINDS[kind](stage.faults), within=120, wait_for_user=True, ttl=spread(number, count, TTL))
+        ttl = spread(number, users, TTL) if number < users else None
+        stage.strike(kind, KINDS[kind](stage.faults), within=120, wait_for_user=number < users, ttl=ttl)
     return stage.rounds
 
 
@@ -187,7 +194,7 @@ def dns_times(rounds: Sequence[Round]) -> list[float]:
 
 def user_times(rounds: Sequence[Round]) -> list[float]:
     """Return (b) of each round: until the first success after which nothing failed any more."""
-    return [one.user.settled_after for one in rounds if one.user.settled_after is not None]
+    return [one.user.settled_after for one in rounds if one.waited and one.user.settled_after is not None]
 
 
 def report(figures: Figures) -> None:
@@ -234,6 +241,9 @@ def main() -> None:
     """Measure, print, draw, and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=30, help="failures with our checkers (default: %(default)s)")
+    parser.add_argument(
+        "--users", type=int, default=30, help="of them, in how many a user is waited for (default: %(default)s)"
+    )
     parser.add_argument("--plain", type=int, default=12, help="failures with the plain design (default: %(default)s)")
     parser.add_argument("--moves", type=int, default=4, help="moves on purpose (default: %(default)s)")
     given = parser.parse_args()
@@ -242,7 +252,7 @@ def main() -> None:
     stage = Stage(lab)
     with stage.watched():
         stage.ready()
-        figures.ours = measure_ours(stage, given.rounds)
+        figures.ours = measure_ours(stage, given.rounds, min(given.users, given.rounds))
         figures.load_average.append(os.getloadavg()[0])
         figures.moves = measure_moves(stage, given.moves)
     figures.load_average.append(os.getloadavg()[0])
