@@ -124,12 +124,9 @@ class Cluster:
         if answer is None or answer.status not in OK:
             return answer is None
         # Near the end of what the token may live, renewing it gives less and less.
-        before, trouble = self._token.ends_at, self.trouble
+        before = self._token.ends_at
         self._keep(answer)
-        if before == float("inf") or self._token.ends_at > before + 1:
-            return True
-        self.trouble = trouble
-        return False
+        return before == float("inf") or self._token.ends_at > before + 1
 
     def _keep(self, answer: Reply) -> None:
         auth = answer.part("auth")
