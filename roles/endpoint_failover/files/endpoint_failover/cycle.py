@@ -382,7 +382,11 @@ class Checker:
             self._standing(name.name, site) is Standing.DOUBT for name in self.settings.names for site in self.settings.sites
         )
         busy = any(
-            each.lease or each.sent_at is not None or (each.trouble and now - each.trouble_since < PATIENCE)
+            each.lease
+            or each.sent_at is not None
+            or (each.trouble and now - each.trouble_since < PATIENCE)
+            # What kept an update back is over: only fresh views tell whether it is still needed.
+            or 0 <= now - each.not_before < PATIENCE
             for each in self.memory.names.values()
         )
         homeless = any(

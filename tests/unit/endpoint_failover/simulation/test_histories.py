@@ -122,6 +122,16 @@ def test_the_lock_of_a_domain_is_waited_out_for_all_names_in_it() -> None:
     play(history, default_settings(2), 0)
 
 
+def test_what_was_refused_is_tried_again_when_nobody_is_on_the_alert_any_more() -> None:
+    history = [
+        Fault(61.6, "alone", "ifca", "yes"),
+        Fault(65.2, "dyndns", "", "refuses"),
+        Fault(80.0, "dyndns", "", "up"),
+        Fault(111.8, "link", "iisas-ifca", "up"),
+    ]
+    play(history, default_settings(2), 30694)
+
+
 # --- what naive checkers get wrong, told one by one: how many updates are sent, wherever the name was -------------------
 
 
