@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from ansible.module_utils import basic
@@ -40,11 +40,14 @@ def documented() -> dict[str, Any]:
 def taken(module: str, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any]:
     specs: list[Mapping[str, Any]] = []
 
-    def note(argument_spec: Mapping[str, Any], **_: object) -> NoReturn:
-        specs.append(argument_spec)
-        raise TakenError
+    class Noted:
+        """Notes what a module takes, and goes no further."""
 
-    monkeypatch.setattr(basic, "AnsibleModule", note)
+        def __init__(self, argument_spec: Mapping[str, Any], **_: object) -> None:
+            specs.append(argument_spec)
+            raise TakenError
+
+    monkeypatch.setattr(basic, "AnsibleModule", Noted)
     with pytest.raises(TakenError):
         runpy.run_path(str(ROOT / f"plugins/modules/{module}.py"), run_name="__main__")
     return specs[0]
