@@ -244,6 +244,18 @@ def test_what_was_amiss_for_long_is_looked_at_no_more_often_than_what_is_well(ar
     assert around.check(checker) == checker.settings.rules.interval
 
 
+def test_a_name_that_has_nowhere_to_go_is_not_forgotten_while_nobody_is_on_the_alert(
+    around: Around, checker: Checker
+) -> None:
+    around.holds = {"ifca": Hold()}
+    kill(around)
+
+    effects = around.pass_checks(checker, int(PATIENCE) + 60)
+
+    assert sum("has nowhere to go" in text for text in told(effects, "alarm")) == 1
+    assert told(effects, "cleared") == []
+
+
 def test_while_nothing_takes_a_write_the_cluster_is_left_alone(around: Around, checker: Checker) -> None:
     around.outcomes = dict.fromkeys(SITES, STANDBY)
 

@@ -354,9 +354,25 @@ class Checker:
         if self._in_doubt():
             # The probes carried the view from before this check.
             self._set_clock((yield Publish(self.view(), self._via())))
-        elif now - self.memory.shared_at < rules.shared_interval:
+        elif now - self.memory.shared_at < self._shared_interval():
             return
         yield from self._ask()
+
+    def _shared_interval(self) -> float:
+        """Return how often the others' views are read while nothing is in doubt, s.
+
+        Where a name may have to be moved, they have to be fresh for as long as that takes: a refusal of the DynDNS server is
+        waited out for longer than anybody is on the alert.
+        """
+        memory, rules = self.memory, self.settings.rules
+        views = [self.view(), *(watched.value for watched in memory.views.values() if watched.value is not None)]
+        wanted = any(
+            view.standing(name, site) is Standing.DOWN
+            for name, place in memory.places.items()
+            for site in place.places
+            for view in views
+        ) or any(each.trouble for each in memory.names.values())
+        return min(rules.shared_interval, rules.view_ttl / 2) if wanted else rules.shared_interval
 
     def _ask(self) -> Generator[Effect, Any, None]:
         memory, now = self.memory, self.clock()
@@ -382,11 +398,7 @@ class Checker:
             self._standing(name.name, site) is Standing.DOUBT for name in self.settings.names for site in self.settings.sites
         )
         busy = any(
-            each.lease
-            or each.sent_at is not None
-            or (each.trouble and now - each.trouble_since < PATIENCE)
-            # What kept an update back is over: only fresh views tell whether it is still needed.
-            or 0 <= now - each.not_before < PATIENCE
+            each.lease or each.sent_at is not None or (each.trouble and now - each.trouble_since < PATIENCE)
             for each in self.memory.names.values()
         )
         homeless = any(
