@@ -348,7 +348,7 @@ class Checker:
 
     def _tell_others(self) -> Generator[Effect, Any, None]:
         """Publish the view and read the others', where something is in doubt, and once in a while."""
-        rules, now = self.settings.rules, self.clock()
+        now = self.clock()
         if not self._via() or self._is_late():
             return
         if self._in_doubt():
