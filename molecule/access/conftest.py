@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from checkin import Checkin
-from lab import Lab
+from lab import NODES, Lab
 from personas import Personas
 
 
@@ -12,5 +12,5 @@ from personas import Personas
 def personas(lab: Lab) -> Personas:
     """Everyone, with their tokens, on a service that is configured."""
     if lab.bundle()["root_token"]["revoked_at"] is None:
-        lab.play("site.yml", jwt=Checkin(lab).token("alice"))
+        lab.play(*NODES, jwt=Checkin(lab).token("alice"))
     return Personas(lab)

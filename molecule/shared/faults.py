@@ -46,7 +46,8 @@ DYNDNS_HOST = "dyndns-iisas"
 DYNDNS = "dyndns"
 DYNDNS_TLS = "/etc/dyndns/server"
 STAND_IN = "dyndns-standin"
-JOURNAL = "systemd-journald.socket systemd-journald-dev-log.socket systemd-journald.service"
+DEV_LOG = "/run/systemd/journal/dev-log"
+RECONNECT = "systemctl stop systemd-journald-dev-log.socket 2> /dev/null; systemctl restart systemd-journald.service"
 _numbers = count(1)
 
 
@@ -150,22 +151,28 @@ class Faults:
         """
         pid = self.server_pid(node)
         place = f"/proc/{pid}/root{AUDIT_DIR}"
+        # In the server's own view of the filesystem: gone with the process at the latest.
+        within = f"nsenter -t {pid} -m --"
         mount = f"mount -t tmpfs -o size=64k,mode=2750,uid=$(id -u {SERVER}),gid=$(id -g {SERVER}) tmpfs {AUDIT_DIR}"
         reopen = f"systemctl kill --kill-who=main --signal=HUP {SERVER}"
+        undo = f"{within} ln -sfn {DEV_LOG} /dev/log; {within} umount -l {AUDIT_DIR}; {reopen}"
         with ExitStack() as stack:
-            # In the server's own view of the filesystem: gone with the process at the latest.
-            self.inside(node, f"nsenter -t {pid} -m -- {mount}")
-            stack.callback(self._after_disk_full, node, pid, f"nsenter -t {pid} -m -- umount -l {AUDIT_DIR}; {reopen}")
+            self.inside(node, f"{within} {mount}")
+            stack.callback(self._after_disk_full, node, pid, undo)
             self.inside(node, reopen)
             if self.health(node) == ACTIVE:
                 self._poke(node)
                 wait_for(lambda: "audit.log" in self.inside(node, f"ls {place}"), 5, f"{node} to audit onto the small disk")
-            block = f"systemctl stop {JOURNAL} 2> /dev/null; " if journal else ""
-            struck = self.strike(node, f"{block}dd if=/dev/zero of={place}/filler bs=1k status=none || true")
+            struck = self.strike(node, f"dd if=/dev/zero of={place}/filler bs=1k status=none || true")
             if journal:
-                stack.callback(self.inside, node, f"systemctl start {JOURNAL}")
-            free = self.inside(node, f"nsenter -t {pid} -m -- df --output=avail {AUDIT_DIR} | tail -n 1").strip()
+                # Stopping the journal would kill the server by SIGPIPE, as its standard error goes there. So it is only made
+                # to lose its way to the syslog socket, and finds that out when the journal's restart ends its connection.
+                self.inside(node, f"{within} mount -o remount,rw /dev && {within} ln -sfn /run/nowhere /dev/log")
+                struck = self.strike(node, RECONNECT)
+            free = self.inside(node, f"{within} df --output=avail {AUDIT_DIR} | tail -n 1").strip()
             assert free == "0", f"The small disk of {node} has {free} kB left."
+            if journal and self.health(node) == ACTIVE:
+                wait_for(lambda: not self.serves(node), 5, f"{node} to serve nobody, as it can audit nothing")
             yield struck
 
     def _after_disk_full(self, node: str, pid: int, undo: str) -> None:

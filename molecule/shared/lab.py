@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
+# What site.yml does to the nodes, for stories without DNS.
+NODES = ("deploy/vault.yml", str(PROJECT / "playbooks/deploy/config.yml"))
 RECAP = re.compile(r"^(?P<host>[\w.-]+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)"
                    r"\s+failed=(?P<failed>\d+)", re.MULTILINE)  # fmt: skip
 ANSI = re.compile(r"\x1b\[[0-9;]*m")

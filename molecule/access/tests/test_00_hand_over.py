@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from checkin import Checkin
-from lab import Lab, leaks
+from lab import NODES, Lab, leaks
 from personas import Personas
 
 WRONG = "vault_config_issuer=https://checkin.lab.test/auth/realms/elsewhere"
@@ -58,7 +58,7 @@ def test_a_token_of_somebody_who_is_no_operator_leaves_the_root_token(lab: Lab) 
 @before
 def test_the_hand_over_shows_no_secret(lab: Lab, jwt: str) -> None:
     secrets = [lab.root_token(), *lab.clear_shares(), jwt, (lab.state / "checkin/web-client-secret").read_text().strip()]
-    run = lab.play("site.yml", "-vvv", "--diff", jwt=jwt)
+    run = lab.play(*NODES, "-vvv", "--diff", jwt=jwt)
     assert leaks(run.output, secrets) == []
     for node in lab.nodes:
         journal = lab.ssh(node, "journalctl --no-pager")
@@ -97,10 +97,10 @@ def test_no_root_token_is_left_anywhere(lab: Lab, personas: Personas) -> None:
 
 
 def test_the_second_run_changes_nothing(lab: Lab, jwt: str) -> None:
-    assert lab.play("site.yml", jwt=jwt).recap("changed") == 0
+    assert lab.play(*NODES, jwt=jwt).recap("changed") == 0
 
 
 def test_check_mode_changes_nothing_and_fails_nothing(lab: Lab, jwt: str) -> None:
-    run = lab.play("site.yml", "--check", "-e", '{"vault_config_login_ttl": "2h"}', jwt=jwt)
+    run = lab.play(*NODES, "--check", "-e", '{"vault_config_login_ttl": "2h"}', jwt=jwt)
     assert run.recap("changed") == 1
     assert lab.play("operate/show-drift.yml", jwt=jwt).returncode == 0

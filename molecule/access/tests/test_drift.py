@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from checkin import Checkin
-from lab import Lab
+from lab import NODES, Lab
 from personas import NODE, Personas
 
 NARROW = 'path "x" { capabilities = ["read"] }'
@@ -48,7 +48,7 @@ def test_drift_is_shown_then_mended_and_what_is_foreign_is_left(
     assert "policy:by-hand" in shown.text
     assert "token_period: 360000" in shown.text
 
-    assert lab.play("site.yml", jwt=jwt).recap("changed") == 1
+    assert lab.play(*NODES, jwt=jwt).recap("changed") == 1
     clean = lab.play("operate/show-drift.yml", jwt=jwt)
     assert "policy:by-hand" in clean.text
     assert lab.api(NODE, "GET", "sys/policies/acl/by-hand", token=by_hand).status == 200

@@ -38,7 +38,7 @@ def hiccup(rng: random.Random) -> Directed:
 def election(rng: random.Random) -> Directed:
     """Nobody leads for a few seconds, since every node is slow: every site fails, none of itself."""
     at = rng.uniform(10, 14)
-    end = at + rng.uniform(4, 9)
+    end = at + rng.uniform(3, 5.5)  # longer, and whoever leads is taken for stalled (fence_after)
     cut = [Fault(at, "server", site, "slow") for site in ("iisas", "infn", "ifca")]
     back = [Fault(end + rng.uniform(0, 0.4), "server", site, "ok") for site in ("iisas", "infn", "ifca")]
     return Directed(sorted([*cut, *back], key=lambda fault: fault.at), most=0)

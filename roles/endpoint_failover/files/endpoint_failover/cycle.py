@@ -519,17 +519,18 @@ class Checker:
     def _fence(self) -> Generator[Effect, Any, list[Alarm]]:
         """Ask for this node's stop where it leads, nobody can write, and the others can do without it."""
         memory, settings = self.memory, self.settings
-        outcomes = self._now.get(settings.names[0].name, {})
-        own = outcomes.get(settings.observer)
-        stalled = own is not None and own.kind is Kind.WRITE and own.role == "active" and not self._via()
+        looked = [outcome for outcomes in self._now.values() for outcome in outcomes.items()]
+        stalls = [each.why for site, each in looked
+                  if site == settings.observer and each.kind is Kind.WRITE and each.role == "active"]  # fmt: skip
+        stalled = bool(stalls) and not self._via()
         memory.stalled = memory.stalled + 1 if stalled else 0
-        if memory.stalled < settings.rules.fence_after or own is None:
+        if memory.stalled < settings.rules.fence_after or not stalled:
             return []
-        text = f"This node leads the cluster and cannot write ({own.why}): see whether its audit devices are full."
+        text = f"This node leads the cluster and cannot write ({stalls[0]}): see whether its audit devices are full."
         alarm = Alarm("stalled", text)
         if not settings.fence_file:
             return [alarm]
-        standbys = sum(outcomes[site].role == "standby" for site in settings.others if site in outcomes)
+        standbys = len({site for site, each in looked if site in settings.others and each.role == "standby"})
         if standbys < len(settings.sites) // 2 + 1:
             return [replace(alarm, text=f"{text} It is not stopped: {standbys} of the others stand by, which is no quorum.")]
         if memory.fenced_at is not None and 0 <= self.clock() - memory.fenced_at < FENCE_REPEAT:

@@ -31,8 +31,9 @@ UNDER_WAY = 2.0
 STAMP = 4.0
 # A failure that moves a name was seen by `fall` checks, and told to the others: it was there within the last so many s.
 SEEN = 15.0
-# A site that was away for so long, while others served, must have been seen to be well for so long before it is a target.
-AWAY, BACK = 20.0, 1.9
+# A site that was away for so long, while others served, must have been seen to be well `rise` times before it is a target;
+# clocks run unevenly, so that share of the time that this takes is judged.
+AWAY, SHARE = 20.0, 0.9
 # In a world that has not changed for so long, a name moves once at most; s.
 STILL = 20.0
 # The DynDNS server refuses the whole domain for so long, s.
@@ -178,7 +179,9 @@ class Invariants:
             self._broken(SERVING, told)
         if target not in world.settings[observer].name(name).candidates:
             self._broken(CANDIDATE, told)
-        if now - self._back.get(target, float("-inf")) < BACK and self._serves[target].now:
+        rules = world.settings[observer].rules
+        back = SHARE * (rules.rise - 1) * rules.retry
+        if now - self._back.get(target, float("-inf")) < back and self._serves[target].now:
             self._broken(FLAPPING, f"{told}, which came back {now - self._back[target]:.2f} s ago")
         if now - self._locked.get(observer, float("-inf")) < LOCKED:
             self._broken(LOCK, told)
