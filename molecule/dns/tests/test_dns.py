@@ -409,7 +409,7 @@ def test_each_host_comes_back_from_a_reboot(lab: Lab, host: str) -> None:
         ("dns", '{"dns_server_kind": "primary"}', "One host of group dns is the primary"),
         ("dns", '{"dns_server_transfer_key": "short"}', "is no 32 bytes in base64"),
         ("dns", '{"dns_server_zones": [{"name": "services.lab.test", "names": ["a.elsewhere.test"]}]}', "is not in zone"),
-        ("dyndns", '{"dyndns_server_secrets": {}}', "no secret for vault.services.lab.test"),
+        ("dyndns", '{"dyndns_server_secrets": {}}', "no secret for secrets.egi.lab.test, vault.services.lab.test"),
         ("dyndns", '{"dyndns_server_domains": [{"name": "lab.test", "primary": "192.0.2.1", "hosts": ["a.b.lab.test"]}]}',
          "has no key for lab.test"),
     ],
