@@ -175,7 +175,7 @@ class Lab:
         self.podman("kill", container)
         self.podman("start", container)
         up = "systemctl is-active multi-user.target"
-        wait_for(lambda: self.ssh(node, up, check=False).strip() == "active", 60, f"{node} to boot")
+        wait_for(lambda: self.ssh(node, up, check=False).strip() == "active", 180, f"{node} to boot")
 
     def journal(self, node: str, lines: int = 40) -> str:
         """Return the end of the server's journal, for a test that fails."""

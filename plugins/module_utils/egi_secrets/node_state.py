@@ -204,8 +204,10 @@ def restart_reasons(node: Node, unit: Mapping[str, object], process: Json | None
     reasons = []
     if process["exe_deleted"]:
         reasons.append(f"the binary of {versions['running']} was replaced")
+    elif versions["running"] != node.version:
+        reasons.append(f"it runs {versions['running']}, the inventory asks for {node.version}")
     elif versions["running"] != versions["current"]:
-        reasons.append(f"it runs {versions['running']}, current is {versions['current']}")
+        reasons.append(f"it runs {versions['running']}, its next start would run {versions['current']}")
     for path in node.started_files:
         started = digest_of(node.started_dir / path.name)
         if started is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import socket
 import ssl
 import time
@@ -15,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote
 
 from ..api import Node, Secret
@@ -26,6 +27,7 @@ TOO_MANY = 429
 NOT_FOUND = 404
 METHOD_NOT_ALLOWED = 405
 _OK = range(200, 300)
+_CHUNK = 1 << 20
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -126,22 +128,52 @@ class Server:
                 "VAULT_TOKEN (vault_config_token) as it was printed.",
             ) from None
         except (OSError, http.client.HTTPException) as error:
-            raise UnreachableError(
-                self.node.name,
-                f"{self.node.name} ({self.node.url}) did not answer {method} {path} ({type(error).__name__}): see how the "
-                "cluster stands with playbooks/operate/show-status.yml, and run this again.",
-            ) from None
+            raise self._silence(method, path, error) from None
         if status in _OK:
             return _object(text)
         if absent is None and (status == NOT_FOUND or (method == "LIST" and status == METHOD_NOT_ALLOWED)):
             return None
+        raise self._refusal(method, path, status, text)
+
+    def _refusal(self, method: str, path: str, status: int, text: bytes) -> RefusedError:
         reasons = [" ".join(str(reason).split()).rstrip(".") for reason in _object(text).get("errors") or []]
-        raise RefusedError(
+        return RefusedError(
             self.node.name,
             status,
             reasons,
             f"{self.node.name} refused {method} {path}: HTTP {status}, {'; '.join(reasons) or 'without a reason'}.",
         )
+
+    def _silence(self, method: str, path: str, error: Exception) -> UnreachableError:
+        return UnreachableError(
+            self.node.name,
+            f"{self.node.name} ({self.node.url}) did not answer {method} {path} ({type(error).__name__}): see how the "
+            "cluster stands with playbooks/operate/show-status.yml, and run this again.",
+        )
+
+    def download(self, path: str, target: BinaryIO) -> None:
+        """Write what a path holds to a file, in pieces (GET).
+
+        Args:
+            path: below /v1/, not quoted.
+            target: file that is open for writing.
+
+        Raises:
+            RefusedError: the server answered with an error.
+            UnreachableError: it did not answer, or not to the end.
+        """
+        headers = {"X-Vault-Token": self._token.reveal()} if self._token else {}
+        connection = _Connection(self.node, self._timeout, self._context)
+        try:
+            connection.request("GET", "/v1/" + quote(path), headers=headers)
+            answer = connection.getresponse()
+            if answer.status not in _OK:
+                raise self._refusal("GET", path, answer.status, answer.read())
+            shutil.copyfileobj(answer, target, _CHUNK)
+        except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
+            raise self._silence("GET", path, error) from None
+        finally:
+            connection.close()
 
     def _exchange(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
         """Send one request over a connection that nobody else uses, and return the answer's status and body."""

@@ -54,8 +54,10 @@ def node(tmp_path: Path) -> Node:
     )
 
 
-def reasons(node: Node, *, exe_deleted: bool = False, running: str = "2.7.2", unit: dict[str, Any] = UNIT) -> list[str]:
-    versions: dict[str, object] = {"running": running, "current": "2.7.2", "installed": []}
+def reasons(
+    node: Node, *, exe_deleted: bool = False, running: str = "2.7.2", current: str = "2.7.2", unit: dict[str, Any] = UNIT
+) -> list[str]:
+    versions: dict[str, object] = {"running": running, "current": current, "installed": []}
     return node_state.restart_reasons(node, unit, {"exe_deleted": exe_deleted}, versions)
 
 
@@ -78,7 +80,8 @@ def test_a_changed_configuration_waits_until_it_is_what_the_server_started_with(
 
 
 def test_every_other_reason_is_told(node: Node) -> None:
-    assert reasons(node, running="2.7.1") == ["it runs 2.7.1, current is 2.7.2"]
+    assert reasons(node, running="2.7.1") == ["it runs 2.7.1, the inventory asks for 2.7.2"]
+    assert reasons(node, current="2.7.1") == ["it runs 2.7.2, its next start would run 2.7.1"]
     assert reasons(node, exe_deleted=True) == ["the binary of 2.7.2 was replaced"]
     assert reasons(node, unit={"need_daemon_reload": True}) == ["systemd has not read the unit again"]
     (node.started_dir / "server.hcl").unlink()

@@ -1,0 +1,81 @@
+"""Filters of the rolling restart; the decisions are in module_utils."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+
+# Ansible packs our module_utils for modules, but puts them on no path for plugins that run in the controller itself.
+_OURS = str(Path(__file__).resolve().parents[1] / "module_utils")
+if _OURS not in ansible.module_utils.__path__:
+    ansible.module_utils.__path__.append(_OURS)
+
+from ansible.module_utils.egi_secrets.operate import planned, rolling  # noqa: E402 - needs the path above
+from ansible.module_utils.egi_secrets.products import product_named  # noqa: E402
+
+HostVars = Mapping[str, Any]
+
+
+def rolling_nodes(hosts: Iterable[HostVars], report: Mapping[str, Any] | None = None) -> list[rolling.Node]:
+    """Return the members as they are and as they should be.
+
+    Args:
+        hosts: variables of the hosts, with what look.yml of vault_server kept.
+        report: of a checker, which knows where the names are; None: there are no names.
+    """
+    found = []
+    for host in hosts:
+        state = host["vault_server_state"]
+        server = state["server"] or {}
+        found.append(
+            rolling.Node(
+                name=host["inventory_hostname"],
+                running=state["versions"]["running"],
+                wanted=str(host["vault_version"]),
+                pending=tuple(state["restart_pending"]),
+                active=bool((server.get("leader") or {}).get("is_self")),
+                names=tuple(planned.at_site(report, host["site_name"])) if report else (),
+                rooms={path: each["free_percent"] for path, each in state["filesystems"].items() if each},
+            )
+        )
+    return found
+
+
+def rolling_problems(hosts: Iterable[HostVars], product: str, least: float) -> list[str]:
+    """Say why the rolling restart may not begin. See rolling.version_problems and rolling.room_problems."""
+    nodes = rolling_nodes(hosts)
+    return rolling.version_problems(product_named(product), nodes) + rolling.room_problems(nodes, least)
+
+
+def rolling_order(nodes: Sequence[rolling.Node]) -> list[str]:
+    """Return in which order nodes take their turn. See rolling.order."""
+    return rolling.order(nodes)
+
+
+def rolling_plan(nodes: Sequence[rolling.Node]) -> list[str]:
+    """Say what is going to happen, a line a node. See rolling.plan."""
+    return rolling.plan(nodes)
+
+
+def sites_held_by(report: Mapping[str, Any] | None, holder: str) -> list[str]:
+    """Return the sites that somebody holds, as a checker reports."""
+    if report is None:
+        return []
+    return [name for name, site in report["sites"].items() if site["hold"] and site["hold"]["by"] == holder]
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Callable[..., object]]:
+        """Return the filters by name."""
+        return {
+            "rolling_nodes": rolling_nodes,
+            "rolling_problems": rolling_problems,
+            "rolling_order": rolling_order,
+            "rolling_plan": rolling_plan,
+            "sites_held_by": sites_held_by,
+        }

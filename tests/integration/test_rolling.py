@@ -1,0 +1,128 @@
+"""Snapshots that are proven, and the gate, against real servers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.ceremony import Ceremony
+from tests.integration.modules import Result, run_module, start_module
+from tests.integration.servers import Authority, Cluster, server_binary
+from tests.pgp_homes import PgpHome
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority, people: dict[str, PgpHome]
+) -> Iterator[Ceremony]:
+    """Three members."""
+    directory = tmp_path_factory.mktemp("rolling")
+    servers = Cluster(directory / "servers", ["n1", "n2", "n3"], authority)
+    servers.start()
+    try:
+        made = Ceremony(servers, people, directory / "controller")
+        made.stand_up()
+        yield made
+    finally:
+        servers.stop()
+
+
+@pytest.fixture
+def standing(cluster: Ceremony) -> Ceremony:
+    """All of them healthy voters."""
+    cluster.unseal("alice", "bob").succeeded()
+    gate(cluster).succeeded()
+    return cluster
+
+
+def given(ceremony: Ceremony) -> dict[str, Any]:
+    return {
+        "nodes": ceremony.cluster.arguments,
+        "ca_file": str(ceremony.cluster.ca_file),
+        "token": ceremony.root_token().reveal(),
+        "timeout": 3.0,
+    }
+
+
+def gate(ceremony: Ceremony, patience: float = 30.0, **arguments: Any) -> Result:
+    return run_module("vault_cluster_gate", patience=patience, **given(ceremony), **arguments)
+
+
+def snapshot(ceremony: Ceremony, *names: str, **arguments: Any) -> Result:
+    wanted: dict[str, Any] = {
+        "product": "openbao",
+        "binary": str(server_binary()),
+        "directory": str(ceremony.controller / "snapshots"),
+        "label": "test",
+        "bundle_file": str(ceremony.bundle_file),
+        "gnupg_homes": ceremony.homes(*names),
+    }
+    return run_module("vault_snapshot", **{**given(ceremony), **wanted, **arguments})
+
+
+def left_behind() -> list[Path]:
+    return list(Path("/tmp").glob("snapshot-proof-*"))  # noqa: S108 - where the module works
+
+
+def test_a_snapshot_is_kept_restored_and_opened(standing: Ceremony) -> None:
+    assert snapshot(standing, "alice", check_mode=True).succeeded().values["changed"]
+    assert not (standing.controller / "snapshots").exists()
+
+    one = snapshot(standing, "alice").succeeded()
+    assert (one["opened"], one["missing"]) == (False, 1)
+    both = snapshot(standing, "alice", "bob").succeeded()
+    assert (both["opened"], both["missing"]) == (True, 0)
+
+    path = Path(both["path"])
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert both["index"] > 0
+    time.sleep(1.1)  # names have whole seconds
+    snapshot(standing, "alice", keep=1).succeeded()
+    assert len(list(path.parent.glob("*"))) == 1
+    assert not path.exists()
+    assert left_behind() == []
+
+
+def test_what_proves_nothing_is_refused(standing: Ceremony, tmp_path: Path) -> None:
+    broken = tmp_path / "bao"
+    broken.write_text("#!/bin/sh\necho no such thing >&2\nexit 1\n")
+    broken.chmod(0o755)
+    assert "no such thing" in snapshot(standing, "alice", binary=str(broken)).refused()
+    assert "cannot run" in snapshot(standing, "alice", binary=str(tmp_path / "none")).refused()
+    assert "OIDC_ACCESS_TOKEN" in snapshot(standing, "alice", token="").refused()
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "vault_cluster_snapshot_dir" in snapshot(standing, "alice", directory=str(file / "x")).refused()
+    assert left_behind() == []
+
+
+def test_the_gate_opens_when_the_cluster_can_spare_a_node(standing: Ceremony) -> None:
+    leader = gate(standing).succeeded()["leader"]
+    victim = next(server for server in standing.cluster.servers if server.name != leader)
+    wrong = gate(standing, patience=0, versions={"n2": "9.9.9"}).refused()
+    assert "n2 runs 2." in wrong
+    assert "should run 9.9.9" in wrong
+
+    victim.kill()
+    shut = gate(standing, patience=1).refused()
+    assert f"{victim.name} is unreachable" in shut
+    victim.restart()
+    assert f"{victim.name} is sealed" in gate(standing, patience=0).refused()
+    standing.unseal("alice", "bob").succeeded()
+    assert gate(standing).succeeded()["leader"] == leader
+
+
+def test_the_gate_follows_the_leader(standing: Ceremony) -> None:
+    before = gate(standing).succeeded()["leader"]
+    waiting = start_module("vault_cluster_gate", patience=40.0, versions={}, **given(standing))
+    standing.cluster[before].restart()
+    standing.unseal("alice", "bob").succeeded()
+
+    stdout, _ = waiting.communicate()
+    assert not json.loads(stdout).get("failed"), stdout
