@@ -1,0 +1,197 @@
+"""From one version to the next, and a change of configuration, while users work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+from checkin import Checkin
+from lab import NODES, PROJECT, Lab, Run
+
+OLD, NEW = "2.7.1", "2.7.2"
+UPGRADE = "operate/upgrade-cluster.yml"
+LONG = pytest.mark.skipif(not os.environ.get("UPGRADE_LONG"), reason="UPGRADE_LONG=1 runs it")
+# A further change that a restart brings, each time another.
+DEBUG = "vault_server_log_level=debug"
+
+
+@pytest.fixture(scope="module")
+def jwt(lab: Lab) -> str:
+    return Checkin(lab).token("alice")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def service(lab: Lab, jwt: str) -> None:
+    """The service, configured, with its checkers, at the old version."""
+    lab.play(*NODES, "-e", f"vault_version={OLD}", jwt=jwt)
+    lab.play("deploy/failover.yml", "-e", f"vault_version={OLD}", jwt=jwt)
+
+
+def upgrade(lab: Lab, jwt: str, *arguments: str, operators: tuple[str, ...] = ("alice", "bob")) -> Run:
+    """Run the playbook with some operators' keyrings at the keyboard."""
+    homes = json.dumps({"vault_cluster_gnupg_homes": [str(lab.state / "gpg" / name) for name in operators]})
+    return lab.run(UPGRADE, "-e", homes, *arguments, jwt=jwt)
+
+
+def upgraded(lab: Lab, jwt: str, *arguments: str) -> Run:
+    run = upgrade(lab, jwt, *arguments)
+    assert run.returncode == 0, run.output[-6000:]
+    return run
+
+
+def refused(lab: Lab, jwt: str, *arguments: str) -> str:
+    run = upgrade(lab, jwt, *arguments)
+    assert run.returncode != 0, run.output[-3000:]
+    return run.text
+
+
+def versions(lab: Lab) -> list[str]:
+    return [str(lab.api(node, "GET", "sys/seal-status").body.get("version")) for node in lab.nodes]
+
+
+def sealed(lab: Lab) -> list[str]:
+    return [node for node in lab.nodes if lab.api(node, "GET", "sys/seal-status").body.get("sealed")]
+
+
+def started(lab: Lab) -> dict[str, str]:
+    """Return which process serves on each node."""
+    return {node: lab.ssh(node, "systemctl show --property MainPID --value openbao").strip() for node in lab.nodes}
+
+
+def turns(run: Run) -> list[str]:
+    """Return who was restarted, in order."""
+    return re.findall(r"Restart the server, which seals it\] \*+\n(?:changed: \[([\w-]+)\])", run.output)
+
+
+def test_site_yml_installs_a_release_and_restarts_nothing(lab: Lab, jwt: str) -> None:
+    before = started(lab)
+    run = lab.play("deploy/vault.yml", jwt=jwt)
+    assert f"it runs {OLD}, the inventory asks for {NEW}" in run.text
+    assert started(lab) == before
+    # A crash does not upgrade, either.
+    assert {lab.ssh(node, "readlink /opt/openbao/current").strip() for node in lab.nodes} == {OLD}
+
+
+def test_what_cannot_be_is_refused_before_anything_changes(lab: Lab, jwt: str) -> None:
+    before = started(lab)
+    assert "which is older" in refused(lab, jwt, "-e", "vault_version=2.6.2")
+    assert "another major version" in refused(lab, jwt, "-e", "vault_version=3.0.0")
+    assert "is no version such as" in refused(lab, jwt, "-e", "vault_version=latest")
+    assert "no pinned checksum" in refused(lab, jwt, "-e", "vault_version=2.99.0")
+    assert "OIDC_ACCESS_TOKEN" in refused(lab, "")
+    assert "this needs every member" in refused(lab, jwt, "--limit", "vault-infn").lower()
+    assert "rolling_restart_min_free is 101" in refused(lab, jwt, "-e", "rolling_restart_min_free=101")
+    assert started(lab) == before
+    assert versions(lab) == [OLD] * 3
+
+
+def test_a_release_that_does_not_start_on_a_node_goes_back(lab: Lab, jwt: str, tmp_path: Path) -> None:
+    """It restores the snapshot on the controller well enough; on a node its server ends at once."""
+    real = next((PROJECT / ".cache/releases/openbao" / NEW).glob("*/bao"))
+    broken = tmp_path / "bao"
+    broken.write_text(
+        f"""#!/bin/sh
+case "$1,$0" in
+  server,/opt/*) echo "no such instruction" >&2; exit 1;;
+  version,*) echo "OpenBao v2.7.9, built for this test";;
+  *,/opt/*) exec /opt/openbao/{OLD}/bao "$@";;
+  *) exec {real} "$@";;
+esac
+"""
+    )
+    broken.chmod(0o755)
+    given = {"vault_version": "2.7.9", "vault_server_source": "file", "vault_server_file": str(broken)}
+    digest = hashlib.sha256(broken.read_bytes()).hexdigest()
+    before = started(lab)
+    text = refused(lab, jwt, "-e", json.dumps({**given, "vault_server_checksum": digest}))
+    assert "did not come up with 2.7.9" in text
+    assert f"is back at {OLD}" in text
+    assert "no such instruction" in text
+    assert sealed(lab) == []
+    assert versions(lab) == [OLD] * 3
+    touched = [node for node, pid in started(lab).items() if pid != before[node]]
+    assert len(touched) == 1, "one node was tried"
+    assert lab.active() not in touched
+
+
+def test_an_upgrade_loses_nothing_that_users_wrote(lab: Lab, jwt: str) -> None:
+    before, active = started(lab), lab.active()
+    run = upgraded(lab, jwt)
+    assert versions(lab) == [NEW] * 3
+    assert sealed(lab) == []
+    assert turns(run)[-1] == active
+    assert len(turns(run)) == 3
+    assert lab.active() != active
+    assert not set(before.values()) & set(started(lab).values())
+    assert "restored to a throw-away server and opened there" in run.text
+
+    again = upgraded(lab, jwt)
+    assert "nothing is restarted" in again.text
+    assert again.recap("changed") == 0
+
+
+def test_snapshots_are_kept_to_oneself(lab: Lab) -> None:
+    kept = list((lab.state / "snapshots").iterdir())
+    assert kept
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
+    assert list(Path("/tmp").glob("snapshot-proof-*")) == []
+
+
+def test_a_downgrade_is_refused(lab: Lab, jwt: str) -> None:
+    before = started(lab)
+    assert "which is older" in refused(lab, jwt, "-e", f"vault_version={OLD}")
+    assert started(lab) == before
+
+
+def test_a_node_waits_for_the_next_operator_and_the_next_run_goes_on(lab: Lab, jwt: str) -> None:
+    first = upgrade(lab, jwt, "-e", DEBUG, operators=("alice",))
+    assert first.returncode == 0, first.output[-3000:]
+    assert "1 more share" in first.text
+    (waiting,) = sealed(lab)
+    assert turns(first) == [waiting]
+
+    # Whoever comes next, with too few shares again, changes nothing.
+    again = upgrade(lab, jwt, "-e", DEBUG, operators=("alice",))
+    assert again.returncode == 0, again.output[-3000:]
+    assert sealed(lab) == [waiting]
+    assert turns(again) == []
+
+    second = upgrade(lab, jwt, "-e", DEBUG, operators=("bob", "alice"))
+    assert second.returncode == 0, second.output[-3000:]
+    assert sealed(lab) == []
+    assert waiting not in turns(second)
+    assert len(turns(second)) == 2
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "Restart the server, which seals it",
+        pytest.param("Hold the site", marks=LONG),
+        pytest.param("Have the next start run the release", marks=LONG),
+        pytest.param("Wait until the server answers, and is the one", marks=LONG),
+        pytest.param("Submit the shares", marks=LONG),
+        pytest.param("Release the site", marks=LONG),
+    ],
+)
+def test_killed_and_run_again(lab: Lab, jwt: str, task: str) -> None:
+    level = "vault_server_log_level=" + ("info" if "debug" in config(lab) else "debug")
+    homes = json.dumps({"vault_cluster_gnupg_homes": [str(lab.state / "gpg" / name) for name in ("alice", "bob")]})
+    killed = lab.kill_at(UPGRADE, lambda header, _: task in header, "-e", homes, "-e", level, jwt=jwt)
+    assert killed.returncode < 0, killed.output[-3000:]
+
+    upgraded(lab, jwt, "-e", level)
+    assert sealed(lab) == []
+    assert "nothing is restarted" in upgraded(lab, jwt, "-e", level).text
+    assert '"by":"the rolling restart"' not in lab.ssh(
+        "vault-infn", "runuser -u endpoint-failover -- endpoint-failover status --json"
+    )
+
+
+def config(lab: Lab) -> str:
+    return lab.ssh("vault-infn", "grep log_level /etc/openbao/openbao.hcl")
