@@ -123,7 +123,7 @@ def test_settings_that_do_not_fit_are_refused_before_anything_changes(lab: Lab) 
     for given, sentence in (
         ('{"endpoint_failover_check": {"fall": 1}}', "check.fall is 1, and must be at least 2"),
         ('{"endpoint_failover_check": {"fal": 3}}', "check.fal"),
-        ('{"endpoint_failover_secrets": {}}', "has no secret for vault.services.lab.test"),
+        ('{"endpoint_failover_secrets": {}}', "has no secret for secrets.egi.lab.test, vault.services.lab.test"),
         ('{"endpoint_failover_dyndns_url": "http://dyndns-iisas.lab.test/nic/update"}', "must be https://"),
         ('{"endpoint_failover_dns_servers": []}', "servers of vault.services.lab.test is empty"),
     ):
