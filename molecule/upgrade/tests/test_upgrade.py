@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from checkin import Checkin
 from lab import NODES, PROJECT, Lab, Run
+from load import Load
 
 OLD, NEW = "2.7.1", "2.7.2"
 UPGRADE = "operate/upgrade-cluster.yml"
@@ -122,7 +123,11 @@ esac
 
 def test_an_upgrade_loses_nothing_that_users_wrote(lab: Lab, jwt: str) -> None:
     before, active = started(lab), lab.active()
-    run = upgraded(lab, jwt)
+    with Load(lab, keep="upgrade.json") as load:
+        run = upgraded(lab, jwt)
+    seen = load.assert_sound()
+    assert seen.writes > 1000
+    assert seen.failed_with_retry == 0, seen
     assert versions(lab) == [NEW] * 3
     assert sealed(lab) == []
     assert turns(run)[-1] == active
@@ -149,6 +154,7 @@ def test_a_downgrade_is_refused(lab: Lab, jwt: str) -> None:
     assert started(lab) == before
 
 
+@LONG
 def test_a_node_waits_for_the_next_operator_and_the_next_run_goes_on(lab: Lab, jwt: str) -> None:
     first = upgrade(lab, jwt, "-e", DEBUG, operators=("alice",))
     assert first.returncode == 0, first.output[-3000:]
@@ -172,7 +178,7 @@ def test_a_node_waits_for_the_next_operator_and_the_next_run_goes_on(lab: Lab, j
 @pytest.mark.parametrize(
     "task",
     [
-        "Restart the server, which seals it",
+        pytest.param("Restart the server, which seals it", marks=LONG),
         pytest.param("Hold the site", marks=LONG),
         pytest.param("Have the next start run the release", marks=LONG),
         pytest.param("Wait until the server answers, and is the one", marks=LONG),

@@ -1,0 +1,233 @@
+"""Users' programs at work: lanes that write and read secrets all the time, and tell how each request went.
+
+Runs on a VM of the lab with its own python3; standard library only. A lane goes to one place, a node or a generic name, with
+one request after the other at a steady rate: it writes a new value to one of its keys, then reads a key, its own or another
+lane's. A lane of a generic name connects anew for each request, to what the VM's resolver says then; a lane of a node keeps
+its connection. A write that fails is tried once more a second later, with the same value.
+
+Input: a line of JSON, {"lanes": [{"label", "host", "port", "address"}], "ca" (PEM), "path" (of a folder of KV version 1,
+below /v1/), "token", "rate" (writes a second and lane), "timeout" (s)}; the program ends when standard input does. It then
+reads every key once more through every lane. Output: a line of JSON a request, see `Told`; times are the machine's monotonic
+clock, s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+RETRY_AFTER = 1.0
+KEYS = 4
+SEALED, NOT_FOUND, INTERNAL = 503, 404, 500
+OK = range(200, 300)
+LAST_READS = 60.0  # s in all, for nodes that come back
+
+
+@dataclass
+class Told:
+    """How a request went.
+
+    Args:
+        lane: whose.
+        kind: write or read.
+        key: of the secret.
+        value: that was written; that was read, None where there is no such secret or no answer.
+        begin: when it was begun.
+        end: when its answer was there, or it was given up.
+        outcome: done; refused, when it certainly was not carried out; unknown.
+        address: of the server.
+        error: why it was not done.
+        retry: whether it is the second attempt.
+    """
+
+    lane: str
+    kind: str
+    key: str
+    value: str | None
+    begin: float
+    end: float = 0.0
+    outcome: str = "unknown"
+    address: str = ""
+    error: str = ""
+    retry: bool = False
+
+
+class Lane:
+    """One user's program.
+
+    Args:
+        label: what it is called; also the beginning of its keys.
+        host: name that the server's certificate carries.
+        port: TCP port.
+        address: of the server; empty: what the resolver says at each request.
+    """
+
+    def __init__(self, common: Workload, *, label: str, host: str, port: int, address: str = "") -> None:
+        self.label = label
+        self.keys = [f"{label}-{number}" for number in range(KEYS)]
+        self._common = common
+        self._host = host
+        self._port = port
+        self._address = address
+        self._connection: http.client.HTTPSConnection | None = None
+
+    def work(self, number: int) -> None:
+        """Write a value, then read one."""
+        key = self.keys[number % KEYS]
+        value = f"{self.label}:{number}:{os.getpid()}"
+        if self._request("write", key, value).outcome != "done":
+            time.sleep(RETRY_AFTER)
+            self._request("write", key, value, retry=True)
+        everybody = [each for lane in self._common.lanes for each in lane.keys]
+        self.read(everybody[(number * 7) % len(everybody)] if number % 2 else key)
+
+    def read(self, key: str) -> Told:
+        """Read a key, once more a second later where that failed."""
+        told = self._request("read", key, None)
+        if told.outcome != "done":
+            time.sleep(RETRY_AFTER)
+            told = self._request("read", key, None, retry=True)
+        return told
+
+    def read_all(self, deadline: float) -> None:
+        """Read every key of every lane; a place that does not answer is asked again until the deadline."""
+        for key in [each for lane in self._common.lanes for each in lane.keys]:
+            while self.read(key).outcome != "done" and time.monotonic() < deadline:
+                pass
+
+    def _request(self, kind: str, key: str, value: str | None, *, retry: bool = False) -> Told:
+        told = Told(self.label, kind, key, value, time.monotonic(), retry=retry)
+        sent = False
+        try:
+            connection = self._connected(told)
+            sent = True
+            told.outcome, told.value, told.error = self._exchange(connection, key, value)
+            if not self._address:
+                self._drop()
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self._drop()
+            told.error = f"{type(error).__name__}: {error}"[:120]
+            told.outcome = "unknown" if sent else "refused"
+        told.end = time.monotonic()
+        self._common.tell(told)
+        return told
+
+    def _connected(self, told: Told) -> http.client.HTTPSConnection:
+        told.address = self._address or str(
+            socket.getaddrinfo(self._host, self._port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+        )
+        if self._connection is None:
+            raw = socket.create_connection((told.address, self._port), timeout=self._common.timeout)
+            try:
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                secured = self._common.trust.wrap_socket(raw, server_hostname=self._host)
+            except BaseException:
+                raw.close()
+                raise
+            self._connection = http.client.HTTPSConnection(self._host, self._port, context=self._common.trust)
+            self._connection.sock = secured
+        return self._connection
+
+    def _exchange(self, connection: http.client.HTTPSConnection, key: str, value: str | None) -> tuple[str, str | None, str]:
+        headers = {"X-Vault-Token": self._common.token}
+        path = f"/v1/{self._common.path}/{key}"
+        if value is None:
+            connection.request("GET", path, headers=headers)
+        else:
+            connection.request("PUT", path, json.dumps({"value": value}), headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status in OK:
+            return "done", value if value is not None else str(json.loads(text)["data"]["value"]), ""
+        if value is None and answer.status == NOT_FOUND:
+            return "done", None, ""
+        # A sealed server, and one that says no, has done nothing; of an error in its midst nobody knows.
+        outcome = "refused" if answer.status < INTERNAL or answer.status == SEALED else "unknown"
+        return outcome, value, f"HTTP {answer.status}"
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.close()
+        self._connection = None
+
+
+class Workload:
+    """All lanes, and what they share.
+
+    Args:
+        lanes: keyword arguments of each `Lane`.
+        ca: PEM of the authority that signed the servers' certificates.
+        path: of the folder, below /v1/.
+        token: what to act with.
+        rate: writes a second and lane.
+        timeout: s, of a request.
+    """
+
+    def __init__(
+        self, *, lanes: Sequence[dict[str, object]], ca: str, path: str, token: str, rate: float, timeout: float
+    ) -> None:
+        self.trust = ssl.create_default_context(cadata=ca)
+        self.path = path
+        self.token = token
+        self.timeout = timeout
+        self._interval = 1 / rate
+        self._said = threading.Lock()
+        self._ended = threading.Event()
+        self.lanes = [Lane(self, **each) for each in lanes]  # type: ignore[arg-type]
+
+    def tell(self, told: Told) -> None:
+        """Say how a request went."""
+        line = json.dumps(asdict(told))
+        with self._said:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+    def run(self) -> None:
+        """Work until the end is told, then read everything once more."""
+        self._together(self._keep_working)
+        deadline = time.monotonic() + LAST_READS
+        self._together(lambda lane: lane.read_all(deadline))
+
+    def end(self) -> None:
+        """Have the lanes stop after the request that they are at."""
+        self._ended.set()
+
+    def _keep_working(self, lane: Lane) -> None:
+        began, number = time.monotonic(), 0
+        while not self._ended.wait(max(0.0, began + number * self._interval - time.monotonic())):
+            lane.work(number)
+            # After a stall it goes on at its rate, and does not make up for what it missed.
+            number = max(number + 1, int((time.monotonic() - began) / self._interval))
+
+    def _together(self, work: Callable[[Lane], None]) -> None:
+        threads = [threading.Thread(target=work, args=(lane,), daemon=True) for lane in self.lanes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def main() -> None:
+    """Work until standard input ends."""
+    workload = Workload(**json.loads(sys.stdin.readline()))
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        workload.end()
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
+    workload.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Load on the lab: programs that write and read on the users' VM while something is done to the service, and the verdict."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+
+from checkin import Checkin
+from lab import PROJECT, Lab, wait_for
+
+sys.path.insert(0, str(PROJECT))
+
+from bench.workload.history import Figures, Request, figures, parse, violations
+
+PROGRAM = PROJECT / "bench/workload/client.py"
+PERSON = "ada"
+NAME = ("name", "vault.services.lab.test", 8200)
+
+
+class Load:
+    """Programs on the VM: one a node, and one that goes to the generic name.
+
+    Args:
+        lab: whose.
+        name: whether to go to the generic name as well.
+        rate: writes a second of each; each is followed by a read.
+        timeout: s, of a request.
+        keep: file in artefacts/ that the history is kept in; empty: none.
+    """
+
+    def __init__(self, lab: Lab, *, name: bool = True, rate: float = 10.0, timeout: float = 2.0, keep: str = "") -> None:
+        self.lab = lab
+        self.keep = keep
+        self.marks: list[tuple[str, float]] = []
+        self.requests: list[Request] = []
+        self._lines: list[str] = []
+        self._lanes: list[dict[str, object]] = [
+            {"label": node, "host": f"{node}.lab.test", "port": 8200, "address": lab.addresses[node]} for node in lab.nodes
+        ]
+        if name:
+            self._lanes.append(dict(zip(("label", "host", "port"), NAME, strict=True)))
+        self._rate = rate
+        self._timeout = timeout
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+
+    def __enter__(self) -> Load:
+        """Send the program to the VM, start it, and wait until each lane has written."""
+        place = f"/run/workload-{id(self)}.py"
+        self.lab.ssh("vm", f"cat > {place} && chmod 0644 {place}", stdin=PROGRAM.read_text())
+        token, path = self._login()
+        task = {
+            "lanes": self._lanes,
+            "ca": (self.lab.state / "ca/ca.crt").read_text(),
+            "path": path,
+            "token": token,
+            "rate": self._rate,
+            "timeout": self._timeout,
+        }
+        self._process = subprocess.Popen(
+            ["ssh", "-i", self.lab.state / "ssh/id_ed25519", "-o", f"UserKnownHostsFile={self.lab.state / 'ssh/known_hosts'}",
+             "-o", "StrictHostKeyChecking=yes", f"root@{self.lab.addresses['vm']}",
+             f"trap 'rm -f {place}' EXIT; runuser -u nobody -- python3 -u {place}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(task) + "\n")  # the token too: no list of processes has it
+        self._process.stdin.flush()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+        def every_lane_works() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, (self._process.stderr.read() if self._process.stderr else "")[-2000:]
+            return {each.lane for each in parse(list(self._lines)) if each.done} == {
+                str(lane["label"]) for lane in self._lanes
+            }
+
+        wait_for(every_lane_works, 30, "each program to have been served")
+        self.mark("begin")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Have them read everything once more, and end."""
+        self.mark("end")
+        assert self._process is not None
+        assert self._reader is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if kind is not None:
+            self._process.kill()  # what went wrong is told without the last reads
+        self._reader.join(120)
+        self._process.wait(10)
+        self.requests = parse(self._lines)
+        if self.keep:
+            (PROJECT / "artefacts").mkdir(exist_ok=True)
+            kept = {
+                "marks": self.marks,
+                "figures": asdict(self.figures()),
+                "requests": [asdict(each) for each in self.requests],
+            }
+            (PROJECT / "artefacts" / self.keep).write_text(json.dumps(kept))
+
+    def mark(self, label: str) -> float:
+        """Remember a moment, and return it."""
+        now = time.monotonic()
+        self.marks.append((label, now))
+        return now
+
+    def figures(self) -> Figures:
+        """Return what the load went through between its beginning and its end."""
+        moments = dict(self.marks)
+        return figures(self.requests, moments["begin"], moments["end"])
+
+    def assert_sound(self) -> Figures:
+        """Assert that nothing acknowledged was lost, nothing old came back and nothing came from nowhere."""
+        found = violations(self.requests)
+        assert not found, "\n".join(each.sentence for each in found[:20])
+        last = {
+            each.lane for each in self.requests if each.kind == "read" and each.done and each.begin > dict(self.marks)["end"]
+        }
+        missing = {str(lane["label"]) for lane in self._lanes} - last
+        assert not missing, f"These did not answer the last reads: {', '.join(sorted(missing))}."
+        return self.figures()
+
+    def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.append(line)
+
+    def _login(self) -> tuple[str, str]:
+        """Return a user's token, and a folder that is theirs."""
+        checkin = Checkin(self.lab)
+        login = {"jwt": checkin.token(PERSON), "role": ""}
+        answer = self.lab.api(self.lab.active(), "POST", "auth/jwt/login", login)
+        assert answer.status == 200, answer.body.get("errors")
+        return str(answer.body["auth"]["client_token"]), f"secrets/users/{checkin.people[PERSON]}/load"
