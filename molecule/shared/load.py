@@ -43,6 +43,7 @@ class Load:
         ]
         if name:
             self._lanes.append(dict(zip(("label", "host", "port"), NAME, strict=True)))
+        self._labels = {str(lane["label"]) for lane in self._lanes}
         self._rate = rate
         self._timeout = timeout
         self._process: subprocess.Popen[str] | None = None
@@ -61,8 +62,9 @@ class Load:
             "rate": self._rate,
             "timeout": self._timeout,
         }
+        hosts = self.lab.state / "ssh/known_hosts"
         self._process = subprocess.Popen(
-            ["ssh", "-i", self.lab.state / "ssh/id_ed25519", "-o", f"UserKnownHostsFile={self.lab.state / 'ssh/known_hosts'}",
+            ["ssh", "-i", self.lab.state / "ssh/id_ed25519", "-o", f"UserKnownHostsFile={hosts}",
              "-o", "StrictHostKeyChecking=yes", f"root@{self.lab.addresses['vm']}",
              f"trap 'rm -f {place}' EXIT; runuser -u nobody -- python3 -u {place}"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -76,9 +78,7 @@ class Load:
         def every_lane_works() -> bool:
             assert self._process is not None
             assert self._process.poll() is None, (self._process.stderr.read() if self._process.stderr else "")[-2000:]
-            return {each.lane for each in parse(list(self._lines)) if each.done} == {
-                str(lane["label"]) for lane in self._lanes
-            }
+            return {each.lane for each in parse(list(self._lines)) if each.done} == self._labels
 
         wait_for(every_lane_works, 30, "each program to have been served")
         self.mark("begin")
@@ -120,10 +120,9 @@ class Load:
         """Assert that nothing acknowledged was lost, nothing old came back and nothing came from nowhere."""
         found = violations(self.requests)
         assert not found, "\n".join(each.sentence for each in found[:20])
-        last = {
-            each.lane for each in self.requests if each.kind == "read" and each.done and each.begin > dict(self.marks)["end"]
-        }
-        missing = {str(lane["label"]) for lane in self._lanes} - last
+        ended = dict(self.marks)["end"]
+        last = {each.lane for each in self.requests if each.kind == "read" and each.done and each.begin > ended}
+        missing = self._labels - last
         assert not missing, f"These did not answer the last reads: {', '.join(sorted(missing))}."
         return self.figures()
 
