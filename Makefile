@@ -64,18 +64,23 @@ check: $(CACHE)/packages $(VENV)/ready $(CACHE)/openbao/bao  ## lint, types, uni
 
 .PHONY: test
 test: check $(CACHE)/browser-packages  ## everything that CI runs: check, and the Molecule stories
-	@.ci/stories cluster ceremony refusals access dns failover
+	@.ci/stories cluster ceremony refusals access dns failover upgrade
 
 .PHONY: test-full
 test-full: test  ## what is too long for CI as well
 	@.ci/stories every-kill
-	@FAILOVER_LONG=1 .ci/stories failover
+	@FAILOVER_LONG=1 UPGRADE_LONG=1 .ci/stories failover upgrade
 	@.ci/long-simulation
 
 .PHONY: bench
 bench: $(CACHE)/packages $(VENV)/ready $(CACHE)/openbao/bao  ## measure the speed goals; prints ratios, writes bench/results
 	python bench/standup.py
 	python bench/config.py
+
+.PHONY: bench-lab
+bench-lab: $(VENV)/ready  ## the same on a lab that stands (make lab): failover and upgrade, in an hour and a half
+	python bench/upgrade.py
+	python bench/failover.py
 
 ##@ Upkeep
 .PHONY: requirements

@@ -58,7 +58,13 @@ LEADING = {"server killed, stays down", "host cut from the other sites"}
 
 
 # Kin of others in the list, for who has the time.
-KIN = {"server crashed, comes back sealed", "one-way cut: nothing gets out"}
+KIN = {
+    "server crashed, comes back sealed",
+    "server sealed",
+    "host cut from everyone",
+    "one-way cut: nothing gets out",
+    "certificate expired",
+}
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[LONG] if kind in KIN else []) for kind in SITE_FAULTS])
@@ -136,7 +142,9 @@ MOVERS: dict[str, Callable[[Faults], AbstractContextManager[float]]] = {
 }
 
 
-@pytest.mark.parametrize("what", ["DynDNS down", pytest.param("DynDNS hangs", marks=LONG), "primary down"])
+@pytest.mark.parametrize(
+    "what", ["DynDNS down", *(pytest.param(what, marks=LONG) for what in ("DynDNS hangs", "primary down"))]
+)
 def test_what_moves_names_is_down_while_a_site_fails(stage: Stage, what: str) -> None:
     """Nothing can be moved, and nobody is harmed by that alone; once it is back the names are moved."""
     site, needed = stage.begin()
