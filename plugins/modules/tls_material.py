@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -70,8 +71,11 @@ problems:
   returned: always
   type: list
   elements: str
-not_after:
-  description: "When each member's certificate ends, in ISO 8601; null where it cannot be read."
+certificates:
+  description:
+    - "Of each member the certificate's C(sha256), C(serial), C(issuer), C(not_after) and C(days_left), and from the CA file
+      C(trust) (sha256, subject and not_before of all that it holds) and C(authorities) (sha256 of those that vouch for the
+      certificate). Null where it cannot be read."
   returned: always
   type: dict
 """
@@ -107,9 +111,16 @@ def key_from(text: str, path: str) -> tls.Pem:
     return tls.Pem(tried.variable, path, None, tried.reason or "it is empty, or ansible-vault did not decrypt it")
 
 
+def told(verdict: tls.Verdict, now: dt.datetime) -> dict[str, object] | None:
+    if verdict.certificate is None:
+        return None
+    trust = [{**asdict(each), "not_before": each.not_before.isoformat()} for each in verdict.trust]
+    return {**verdict.certificate.told(now.timestamp()), "trust": trust, "authorities": list(verdict.authorities)}
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    problems, ends = [], {}
+    problems, certificates, now = [], {}, dt.datetime.now(dt.UTC)
     members, keys = module.params["members"], module.params["keys"]
     for member, key in zip(members, keys if len(keys) == len(members) else [""] * len(members), strict=True):
         verdict = tls.judge(
@@ -117,14 +128,14 @@ def main() -> None:
             key=key_from(key, member["key_file"]),
             ca=read("vault_server_tls_ca_file", member["ca_file"]),
             names=member["names"],
-            now=dt.datetime.now(dt.UTC),
+            now=now,
             warn_days=module.params["warn_days"],
         )
         for sentence in verdict.warnings:
             module.warn(f"{member['name']}: {sentence}")
         problems += [f"{member['name']}: {sentence}" for sentence in verdict.problems]
-        ends[member["name"]] = verdict.not_after.isoformat() if verdict.not_after else None
-    module.exit_json(changed=False, problems=problems, not_after=ends)
+        certificates[member["name"]] = told(verdict, now)
+    module.exit_json(changed=False, problems=problems, certificates=certificates)
 
 
 if __name__ == "__main__":

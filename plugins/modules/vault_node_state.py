@@ -28,8 +28,8 @@ options:
   started_dir: {description: Where the unit keeps copies of what the process started from., type: path, required: true}
   started_files: {description: "Files that count only from a start on.", type: list, elements: path, required: true}
   socket: {description: The server's Unix socket., type: path, required: true}
-  name: {description: DNS name that the listener's certificate must carry., type: str, required: true}
-  port: {description: Port of the TLS listener., type: int, default: 8200}
+  name: {description: DNS name that the listeners' certificate must carry., type: str, required: true}
+  ports: {description: Ports of the TLS listeners., type: list, elements: int, default: [8200]}
   certificate: {description: Certificate file on the host., type: path, required: true}
   ca: {description: CA file on the host., type: path, required: true}
   audit_files: {description: Audit files to look at., type: list, elements: path, default: []}
@@ -56,8 +56,10 @@ state:
       uid, memory_kb, swapped_kb, core_limit, open_files_limit, swap_max; C(versions) with installed, current, running;
       C(binary) with sha256, uid, gid, mode; C(account) with home, shell, locked;
       C(missing_commands); C(restart_pending) and C(reload_pending), lists of reasons;
-      C(server) with health, seal, leader, autopilot, applied_index; C(tls) with file, served, error; C(audit) and
-      C(filesystems) by path; C(host_swap); C(tls_files) with sha256, owner, group, mode, in the order that was asked;
+      C(server) with health, seal, leader, autopilot, applied_index; C(tls) with file, served, error, trust (sha256 of the CA
+      file's certificates), authorities (those of them that vouch for what is served) and listeners, of each its port,
+      certificate (sha256, serial, issuer, not_after, days_left), status and errors; C(audit) and C(filesystems) by path;
+      C(host_swap); C(tls_files) with sha256, owner, group, mode, in the order that was asked;
       C(firewall_sound), whether the live table is the wanted one.
     - What cannot be known is null, C(autopilot) on a node that is not active among it.
   returned: success
@@ -75,7 +77,7 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "started_files": {"type": "list", "elements": "path", "required": True},
     "socket": {"type": "path", "required": True},
     "name": {"type": "str", "required": True},
-    "port": {"type": "int", "default": 8200},
+    "ports": {"type": "list", "elements": "int", "default": [8200]},
     "certificate": {"type": "path", "required": True},
     "ca": {"type": "path", "required": True},
     "audit_files": {"type": "list", "elements": "path", "default": []},
@@ -105,7 +107,7 @@ def main() -> None:
         started_files=tuple(map(Path, given["started_files"])),
         socket=Path(given["socket"]),
         name=given["name"],
-        port=given["port"],
+        ports=tuple(given["ports"]),
         certificate=Path(given["certificate"]),
         ca=Path(given["ca"]),
         audit_files=tuple(map(Path, given["audit_files"])),

@@ -51,11 +51,11 @@ def free_ports(count: int) -> list[int]:
 class Authority:
     """A certificate authority that lives as long as its directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = "test CA") -> None:
         self.directory = directory
         self.ca_file = directory / "ca.crt"
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (
             self._builder(self._name, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -63,7 +63,7 @@ class Authority:
         )
         self.ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int = 1) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -71,17 +71,17 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now - datetime.timedelta(days=2))
+            .not_valid_after(now + datetime.timedelta(days=days))
         )
 
-    def issue(self, dns_name: str) -> tuple[Path, Path]:
-        """Write a certificate for `dns_name` alone; return the paths of certificate and key."""
+    def issue(self, dns_name: str, *others: str, ended: bool = False) -> tuple[Path, Path]:
+        """Write a certificate for `dns_name`, and `others`, alone; return the paths of certificate and key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, dns_name)])
         certificate = (
-            self._builder(subject, key)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(dns_name)]), critical=False)
+            self._builder(subject, key, days=-1 if ended else 1)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in (dns_name, *others)]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         certificate_file, key_file = self.directory / f"{dns_name}.crt", self.directory / f"{dns_name}.key"

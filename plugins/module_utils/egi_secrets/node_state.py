@@ -6,7 +6,6 @@ starts from into a directory of root's, and those copies and `/proc/PID/exe` are
 
 from __future__ import annotations
 
-import datetime as dt
 import grp
 import hashlib
 import http.client
@@ -16,14 +15,14 @@ import pwd
 import re
 import shutil
 import socket
-import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import nft
+from . import certificates, listeners, nft
+from .listeners import Listener
 
 Json = dict[str, object]
 Text = Callable[[Sequence[str]], str]
@@ -37,7 +36,7 @@ _HEALTH = "sys/health?standbyok=true&perfstandbyok=true&sealedcode=200&uninitcod
 
 @dataclass(frozen=True)
 class Node:
-    """Where to look. Paths are absolute; `port` is the TLS listener's on this host, `name` what its certificate says."""
+    """Where to look. Paths are absolute; `ports` are those of the TLS listeners, `name` is what their certificate says."""
 
     unit: str
     other_units: tuple[str, ...]
@@ -49,7 +48,7 @@ class Node:
     started_files: tuple[Path, ...]
     socket: Path
     name: str
-    port: int
+    ports: tuple[int, ...]
     certificate: Path
     ca: Path
     audit_files: tuple[Path, ...]
@@ -222,13 +221,14 @@ def restart_reasons(node: Node, unit: Mapping[str, object], process: Json | None
 def reload_reasons(node: Node, tls: Json, *, running: bool) -> list[str]:
     """Return why the running server should read its certificate again.
 
-    The listener's own certificate is compared with the one on disk; the certificates behind it, which Python's ssl does not
+    The listeners' own certificate is compared with the one on disk; the certificates behind it, which Python's ssl does not
     show, by the copy of the file that the unit takes at each start and reload.
     """
     if not running:
         return []
-    disk, served = tls["file"], tls["served"]
-    if isinstance(disk, dict) and isinstance(served, dict) and disk["sha256"] != served["sha256"]:
+    disk, seen = tls["file"], tls["listeners"]
+    served = [each["certificate"] for each in seen] if isinstance(seen, list) else []
+    if isinstance(disk, dict) and any(each and each["sha256"] != disk["sha256"] for each in served):
         return ["the listener serves another certificate than the one on disk"]
     read = digest_of(node.started_dir / node.certificate.name)
     if read is not None and read != digest_of(node.certificate):
@@ -403,79 +403,37 @@ def _applied_index(metrics: str) -> int | None:
 
 
 def tls_of(node: Node) -> Json:
-    """Return the certificate on disk and the one that the listener serves; null where there is none."""
+    """Return the certificate on disk, what each listener serves and whom the node trusts; null where there is none."""
+    now = time.time()
+    trust = _text(node.ca)
+    seen = [listeners.look(Listener(node.name, "127.0.0.1", port, (node.name,)), trust) for port in node.ports]
+    first = seen[0]
+    return {
+        "file": _certificate_on_disk(node.certificate, now),
+        "served": first.certificate.told(now) if first.certificate else None,
+        "error": first.errors.get(node.name),
+        "listeners": [each.told() for each in seen],
+        "authorities": list(first.authorities),
+        "trust": _fingerprints(trust),
+    }
+
+
+def _text(path: Path) -> str:
     try:
-        on_disk: Json | None = _certificate(ssl.PEM_cert_to_DER_cert(_first_pem(node.certificate.read_text())))
-    except (OSError, ValueError, IndexError):
-        on_disk = None
-    served, error = _served(node)
-    return {"file": on_disk, "served": served, "error": error}
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""
 
 
-def _first_pem(text: str) -> str:
-    end = "-----END CERTIFICATE-----"
-    return text[text.index("-----BEGIN CERTIFICATE-----") : text.index(end) + len(end)]
-
-
-def _served(node: Node) -> tuple[Json | None, str | None]:
-    """Take the listener's certificate without trusting it, then say whether a client would."""
-    blind, client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
+def _certificate_on_disk(path: Path, now: float) -> Json | None:
     try:
-        served = _certificate(_handshake(node, blind))
-    except (OSError, ValueError, IndexError):
-        return None, None
+        return certificates.read(certificates.from_pem(_text(path))[0]).told(now)
+    except (ValueError, IndexError):
+        return None
+
+
+def _fingerprints(ca: str) -> list[str]:
     try:
-        client.load_verify_locations(cafile=str(node.ca))
-        _handshake(node, client)
-    except OSError as error:
-        return served, getattr(error, "verify_message", None) or str(error)
-    return served, None
-
-
-def _handshake(node: Node, context: ssl.SSLContext) -> bytes:
-    with (
-        socket.create_connection(("127.0.0.1", node.port), timeout=_SECONDS) as raw,
-        context.wrap_socket(raw, server_hostname=node.name) as secured,
-    ):
-        return secured.getpeercert(binary_form=True) or b""
-
-
-def _certificate(der: bytes) -> Json:
-    ends = not_after(der)
-    return {"sha256": hashlib.sha256(der).hexdigest(), "not_after": ends.isoformat(), "not_after_seconds": ends.timestamp()}
-
-
-def not_after(der: bytes) -> dt.datetime:
-    """Return when a certificate ends: Certificate → tbsCertificate → validity → notAfter (RFC 5280, section 4.1).
-
-    Python's ssl gives this for verified certificates alone, and hosts have no library that would.
-    Raises ValueError or IndexError for anything that is not a certificate.
-    """
-    to_be_signed = _children(_children(der)[0][1])[0][1]
-    parts = _children(to_be_signed)
-    if parts[0][0] == _VERSION:
-        parts = parts[1:]
-    _serial, _algorithm, _issuer, validity = parts[:4]
-    tag, value = _children(validity[1])[1]
-    form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
-    return dt.datetime.strptime(value.decode("ascii"), form).replace(tzinfo=dt.UTC)
-
-
-_VERSION, _UTC_TIME = 0xA0, 0x17  # tags of DER: [0] EXPLICIT, and UTCTime
-_LONG_FORM = 0x80
-
-
-def _children(der: bytes) -> list[tuple[int, bytes]]:
-    """Return tag and content of each element of a DER sequence's content (X.690, section 8.1)."""
-    found, at = [], 0
-    while at < len(der):
-        tag, length = der[at], der[at + 1]
-        at += 2
-        if length & _LONG_FORM:
-            octets = length & ~_LONG_FORM
-            length = int.from_bytes(der[at : at + octets], "big")
-            at += octets
-        found.append((tag, der[at : at + length]))
-        at += length
-    return found
+        return certificates.fingerprints(ca)
+    except ValueError:
+        return []

@@ -1,4 +1,4 @@
-"""Decide whether a node's certificate, key and CA will do, before anything is copied to a host."""
+"""Decide whether a node's certificate, key and CA will do, before anything is copied to a host; on the controller alone."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from . import certificates
+from .certificates import Certificate
 
 MAX_CHAIN = 8
 
@@ -29,12 +32,37 @@ class Pem:
 
 
 @dataclass(frozen=True)
+class Authority:
+    """A certificate of a CA file.
+
+    Attributes:
+        sha256: of its DER, in hexadecimal.
+        subject: such as `CN=Some CA,O=EGI`.
+        not_before: when it begins, timezone-aware.
+    """
+
+    sha256: str
+    subject: str
+    not_before: dt.datetime
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """What is wrong and what will soon be, a sentence each, and when the certificate ends (None: unreadable)."""
+    """What was found of a server's TLS files.
+
+    Attributes:
+        problems: what is wrong, a sentence each.
+        warnings: what will soon be.
+        certificate: the server's own; None where it cannot be read.
+        trust: what the CA file holds.
+        authorities: sha256 of those of `trust` of which each by itself vouches for the certificate.
+    """
 
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
-    not_after: dt.datetime | None = None
+    certificate: Certificate | None = None
+    trust: tuple[Authority, ...] = ()
+    authorities: tuple[str, ...] = ()
 
 
 class TlsError(Exception):
@@ -59,9 +87,11 @@ def judge(*, certificate: Pem, key: Pem, ca: Pem, names: Sequence[str], now: dt.
     except TlsError as error:
         return Verdict((str(error),), ())
     leaf = chain[0]
+    vouching = [root for root in roots if _leads_to(chain, root, now)]
     problems = (
         *_key_problems(leaf, private, certificate, key),
-        *_chain_problems(chain, roots, now, certificate, ca),
+        *_chain_problems(leaf, vouching, certificate, ca),
+        *_ca_problems(roots, ca),
         *_name_problems(leaf, names, certificate),
         *_validity_problems(leaf, now, certificate),
         *_usage_problems(leaf, certificate),
@@ -70,7 +100,17 @@ def judge(*, certificate: Pem, key: Pem, ca: Pem, names: Sequence[str], now: dt.
     warnings: tuple[str, ...] = ()
     if dt.timedelta(0) <= left < dt.timedelta(days=warn_days):
         warnings = (f"{certificate} ends in {left.days} days, on {leaf.not_valid_after_utc:%Y-%m-%d}: renew it.",)
-    return Verdict(problems, warnings, leaf.not_valid_after_utc)
+    return Verdict(
+        problems,
+        warnings,
+        certificates.read(leaf.public_bytes(serialization.Encoding.DER)),
+        tuple(_authority(root) for root in roots),
+        tuple(_authority(root).sha256 for root in vouching),
+    )
+
+
+def _authority(one: x509.Certificate) -> Authority:
+    return Authority(one.fingerprint(hashes.SHA256()).hex(), one.subject.rfc4514_string(), one.not_valid_before_utc)
 
 
 def _certificates(pem: Pem) -> list[x509.Certificate]:
@@ -103,23 +143,55 @@ def _key_problems(leaf: x509.Certificate, private: PrivateKeyTypes, certificate:
         yield f"{key} is not the key of {certificate}: give the two files of one request."
 
 
-def _chain_problems(
-    chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], now: dt.datetime, certificate: Pem, ca: Pem
-) -> Iterator[str]:
-    """Follow issuers from the leaf up to a certificate that the CA file holds."""
+def _leads_to(chain: Sequence[x509.Certificate], root: x509.Certificate, now: dt.datetime) -> bool:
+    """Follow issuers from the leaf up to a certificate of the CA file."""
+    if not _valid(root, now):
+        return False
     current = chain[0]
     for _ in range(MAX_CHAIN):
-        if any(_issued_by(current, root) and _valid(root, now) for root in roots):
-            return
+        if _issued_by(current, root):
+            return True
         above = next((one for one in chain[1:] if one != current and _issued_by(current, one) and _valid(one, now)), None)
         if above is None:
             break
         current = above
-    yield (
-        f"{certificate} does not lead to {ca}: nobody there issued {current.subject.rfc4514_string()!r} "
-        f"(its issuer is {current.issuer.rfc4514_string()!r}). Append the intermediate certificates to the certificate "
-        "file, or give the CA that issued it."
-    )
+    return False
+
+
+def _chain_problems(
+    leaf: x509.Certificate, vouching: Sequence[x509.Certificate], certificate: Pem, ca: Pem
+) -> Iterator[str]:
+    if not vouching:
+        yield (
+            f"{certificate} does not lead to {ca}: nobody there issued it, nor its issuer {leaf.issuer.rfc4514_string()!r}. "
+            "Append the intermediate certificates to the certificate file, or give the CA that issued it."
+        )
+
+
+def _ca_problems(roots: Sequence[x509.Certificate], ca: Pem) -> Iterator[str]:
+    """Refuse two CAs that clients cannot tell apart.
+
+    OpenSSL looks an issuer up by its name, and of two takes the one whose key has the identifier that the certificate names
+    (RFC 5280, section 4.2.1.1); without identifiers it takes the first, and refuses the other one's certificates.
+    """
+    for place, one in enumerate(roots):
+        if any(_confusable(one, other) for other in roots[:place]):
+            yield (
+                f"{ca} holds two certificates of {one.subject.rfc4514_string()!r} that clients cannot tell apart: have the "
+                "new CA made with another name, or with subject key identifiers."
+            )
+
+
+def _confusable(one: x509.Certificate, other: x509.Certificate) -> bool:
+    same_name, same_key = one.subject == other.subject, _public(one.public_key()) == _public(other.public_key())
+    return same_name and not same_key and (not _key_id(one) or _key_id(one) == _key_id(other))
+
+
+def _key_id(one: x509.Certificate) -> bytes:
+    try:
+        return one.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    except x509.ExtensionNotFound:
+        return b""
 
 
 def _issued_by(child: x509.Certificate, parent: x509.Certificate) -> bool:

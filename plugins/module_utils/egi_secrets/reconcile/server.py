@@ -119,6 +119,8 @@ class Server:
             while status == TOO_MANY and time.monotonic() < deadline:
                 time.sleep(0.5)
                 status, text = self._exchange(method, "/v1/" + quote(path), content, headers)
+        except (OSError, http.client.HTTPException) as error:  # first: a certificate that is not trusted is a ValueError too
+            raise self._silence(method, path, error) from None
         except ValueError:  # what a header cannot carry; the reason would show it
             raise RefusedError(
                 self.node.name,
@@ -127,8 +129,6 @@ class Server:
                 f"The token to ask {self.node.name} with holds a character that no token has, such as a line break: give "
                 "VAULT_TOKEN (vault_config_token) as it was printed.",
             ) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise self._silence(method, path, error) from None
         if status in _OK:
             return _object(text)
         if absent is None and (status == NOT_FOUND or (method == "LIST" and status == METHOD_NOT_ALLOWED)):

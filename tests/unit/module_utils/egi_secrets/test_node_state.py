@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import datetime as dt
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +8,6 @@ from typing import Any
 import pytest
 from ansible.module_utils.egi_secrets import node_state
 from ansible.module_utils.egi_secrets.node_state import Node
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 METRICS = """\
 # HELP vault_core_active vault_core_active
@@ -45,7 +41,7 @@ def node(tmp_path: Path) -> Node:
         started_files=(config,),
         socket=tmp_path / "socket",
         name="node.example.org",
-        port=1,
+        ports=(1,),
         certificate=tmp_path / "server.crt",
         ca=tmp_path / "ca.crt",
         audit_files=(),
@@ -153,39 +149,20 @@ def test_an_account_is_told_with_whether_its_password_is_locked(tmp_path: Path) 
     assert node_state.account_of("nobody-of-that-name", shadow) is None
 
 
-@pytest.mark.parametrize("year", [2049, 2051])
-def test_the_end_of_a_certificate_is_read_in_both_encodings_of_time(year: int) -> None:
-    ends = dt.datetime(year, 5, 6, 7, 8, 9, tzinfo=dt.UTC)
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
-        .not_valid_after(ends)
-        .sign(key, hashes.SHA256())
-    )
-
-    assert node_state.not_after(certificate.public_bytes(serialization.Encoding.DER)) == ends
-
-
-def test_what_is_no_certificate_is_refused() -> None:
-    with pytest.raises((ValueError, IndexError)):
-        node_state.not_after(b"\x30\x03\x02\x01\x01")
+def listened(disk: str, *served: dict[str, str] | None) -> dict[str, object]:
+    return {"file": {"sha256": disk}, "listeners": [{"certificate": each} for each in served]}
 
 
 def test_another_served_certificate_asks_for_a_reload(node: Node) -> None:
-    other: dict[str, object] = {"file": {"sha256": "a"}, "served": {"sha256": "b"}}
+    other = listened("a", {"sha256": "a"}, {"sha256": "b"})
 
     assert node_state.reload_reasons(node, other, running=True)
     assert node_state.reload_reasons(node, other, running=False) == []
-    assert node_state.reload_reasons(node, {"file": {"sha256": "a"}, "served": None}, running=True) == []
+    assert node_state.reload_reasons(node, listened("a", None), running=True) == []
 
 
 def test_a_renewed_chain_asks_for_a_reload(node: Node) -> None:
-    same: dict[str, object] = {"file": {"sha256": "a"}, "served": {"sha256": "a"}}
+    same = listened("a", {"sha256": "a"})
     node.certificate.parent.mkdir(parents=True, exist_ok=True)
     node.certificate.write_text("leaf and new intermediate")
     (node.started_dir / node.certificate.name).write_text("leaf and old intermediate")

@@ -83,7 +83,9 @@ def test_files_that_belong_together_have_no_problem() -> None:
     verdict = judge(*ROOT.issue())
 
     assert (verdict.problems, verdict.warnings) == ((), ())
-    assert verdict.not_after == NOW + dt.timedelta(days=90)
+    assert verdict.certificate is not None
+    assert verdict.certificate.not_after == NOW + dt.timedelta(days=90)
+    assert verdict.authorities == (verdict.trust[0].sha256,)
 
 
 def test_files_that_cannot_be_read_are_all_named_with_the_reason() -> None:
@@ -164,3 +166,26 @@ def test_a_key_with_a_passphrase_is_refused_with_the_way_out() -> None:
     locked = key_pem(ec.generate_private_key(ec.SECP256R1()), b"passphrase")
 
     assert "use ansible-vault" in judge(certificate, locked).problems[0]
+
+
+def test_of_two_authorities_it_is_said_which_vouches() -> None:
+    old, new = Issuer("old"), Issuer("new")
+    verdict = judge(*new.issue(), ca=pem(old.certificate) + pem(new.certificate))
+    assert verdict.problems == ()
+    assert [each.subject for each in verdict.trust] == ["CN=old", "CN=new"]
+    assert verdict.authorities == (verdict.trust[1].sha256,)
+
+
+def test_two_authorities_of_one_name_must_be_told_apart() -> None:
+    one, other = Issuer("root"), Issuer("root")
+    (problem,) = judge(*one.issue(), ca=pem(one.certificate) + pem(other.certificate)).problems
+    assert "'CN=root' that clients cannot tell apart" in problem
+    # The same key under a renewed certificate is the same CA.
+    renewed = (
+        builder(one.name, one.name, one.key.public_key(), days=9000)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(one.key, hashes.SHA256())
+    )
+    verdict = judge(*one.issue(), ca=pem(one.certificate) + pem(renewed))
+    assert verdict.problems == ()
+    assert len(verdict.authorities) == 2
