@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -157,7 +158,8 @@ class Figures:
         writes: acknowledged.
         reads: answered.
         failed: values whose first attempt failed, and reads likewise.
-        failed_with_retry: of them, those whose second attempt failed as well.
+        failed_with_retry: lane → of them, those whose second attempt failed as well; lanes without any are left out. A program
+            that knows one node alone cannot do without it, and fails for as long as it is down.
         gap: the longest between acknowledged writes, of all lanes together.
         gaps: the same of each lane by itself.
         errors: why first attempts failed → how many.
@@ -166,7 +168,7 @@ class Figures:
     writes: int
     reads: int
     failed: int
-    failed_with_retry: int
+    failed_with_retry: Mapping[str, int]
     gap: Gap
     gaps: Mapping[str, Gap]
     errors: Mapping[str, int] = field(default_factory=dict)
@@ -186,7 +188,7 @@ def figures(requests: Sequence[Request], begin: float = -NEVER, end: float = NEV
         writes=len(acknowledged),
         reads=len(done) - len(acknowledged),
         failed=sum(not each.done and not each.retry for each in within),
-        failed_with_retry=sum(not each.done and each.retry for each in within),
+        failed_with_retry=Counter(each.lane for each in within if not each.done and each.retry),
         gap=longest_gap(each.end for each in acknowledged),
         gaps={
             lane: longest_gap(each.end for each in acknowledged if each.lane == lane)

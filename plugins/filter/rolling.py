@@ -44,10 +44,13 @@ def rolling_nodes(hosts: Iterable[HostVars], report: Mapping[str, Any] | None = 
     return found
 
 
-def rolling_problems(hosts: Iterable[HostVars], product: str, least: float) -> list[str]:
-    """Say why the rolling restart may not begin. See rolling.version_problems and rolling.room_problems."""
+def rolling_problems(hosts: Iterable[HostVars], product: str, least: float | str) -> list[str]:
+    """Say why the rolling restart may not begin. See rolling.version_problems and rolling.room_problems.
+
+    `least` is text where it was given on the command line.
+    """
     nodes = rolling_nodes(hosts)
-    return rolling.version_problems(product_named(product), nodes) + rolling.room_problems(nodes, least)
+    return rolling.version_problems(product_named(product), nodes) + rolling.room_problems(nodes, float(least))
 
 
 def rolling_order(nodes: Sequence[rolling.Node]) -> list[str]:

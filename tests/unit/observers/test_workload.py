@@ -112,13 +112,15 @@ def test_figures_tell_gaps_and_failures() -> None:
         write("2", 0.5, 2.5, "unknown"),
         write("2", 3.5, 3.6, retry=True),
         replace(write("3", 1.0, 1.2), lane="other"),
+        replace(write("4", 5, 5.1, "refused"), lane="other"),
+        replace(write("4", 6.1, 6.2, "refused", retry=True), lane="other"),
         read("2", 4, 4.1),
     ]
 
     told = figures(history)
 
-    assert (told.writes, told.reads, told.failed, told.failed_with_retry) == (3, 1, 1, 0)
+    assert (told.writes, told.reads, told.failed, told.failed_with_retry) == (3, 1, 2, {"other": 1})
     assert told.gap.length == pytest.approx(2.4)
     assert told.gaps["a"].length == pytest.approx(3.5)
     assert longest_gap([1.0]).length == NEVER
-    assert figures(history, 3, 9).failed == 0
+    assert figures(history, 3, 4.5).failed == 0
