@@ -53,7 +53,7 @@ class Upgrade:
             f"took {self.took:.0f} s, of which {self.waited:.0f} s waiting for the TTL: {self.took - self.waited:.0f} s\n"
             f"  longest gap between acknowledged writes: all nodes together {seen.gap.length:.2f} s; {gaps}\n"
             f"  {seen.writes} writes, {seen.reads} reads; failed at first {seen.failed}, "
-            f"with a retry {seen.failed_with_retry.get('name', 0)} through the name, {sum(seen.failed_with_retry.values())} in all"
+            f"with a retry {sum(seen.failed_with_retry.values())}, {seen.failed_with_retry.get('name', 0)} of them through the name"
         )
 
 

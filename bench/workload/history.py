@@ -158,8 +158,8 @@ class Figures:
         writes: acknowledged.
         reads: answered.
         failed: values whose first attempt failed, and reads likewise.
-        failed_with_retry: lane → of them, those whose second attempt failed as well; lanes without any are left out. A program
-            that knows one node alone cannot do without it, and fails for as long as it is down.
+        failed_with_retry: lane → of them, those whose second attempt failed as well; lanes without any are left out. A
+            program that knows one node alone cannot do without it, and fails for as long as it is down.
         gap: the longest between acknowledged writes, of all lanes together.
         gaps: the same of each lane by itself.
         errors: why first attempts failed → how many.
