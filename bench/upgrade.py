@@ -47,13 +47,13 @@ class Upgrade:
 
     def __str__(self) -> str:
         """Return the figures as a paragraph."""
-        seen = self.figures
+        seen, twice = self.figures, self.figures.failed_with_retry
         gaps = ", ".join(f"{lane} {gap.length:.2f} s" for lane, gap in seen.gaps.items())
         return (
             f"took {self.took:.0f} s, of which {self.waited:.0f} s waiting for the TTL: {self.took - self.waited:.0f} s\n"
             f"  longest gap between acknowledged writes: all nodes together {seen.gap.length:.2f} s; {gaps}\n"
             f"  {seen.writes} writes, {seen.reads} reads; failed at first {seen.failed}, "
-            f"with a retry {sum(seen.failed_with_retry.values())}, {seen.failed_with_retry.get('name', 0)} of them through the name"
+            f"with a retry {sum(twice.values())}, {twice.get('name', 0)} of them through the name"
         )
 
 
