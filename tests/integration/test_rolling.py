@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +57,9 @@ def gate(ceremony: Ceremony, patience: float = 30.0, **arguments: Any) -> Result
     return run_module("vault_cluster_gate", patience=patience, **given(ceremony), **arguments)
 
 
-def snapshot(ceremony: Ceremony, *names: str, **arguments: Any) -> Result:
-    wanted: dict[str, Any] = {
+def asked(ceremony: Ceremony, *names: str) -> dict[str, Any]:
+    return {
+        **given(ceremony),
         "product": "openbao",
         "binary": str(server_binary()),
         "directory": str(ceremony.controller / "snapshots"),
@@ -62,7 +67,27 @@ def snapshot(ceremony: Ceremony, *names: str, **arguments: Any) -> Result:
         "bundle_file": str(ceremony.bundle_file),
         "gnupg_homes": ceremony.homes(*names),
     }
-    return run_module("vault_snapshot", **{**given(ceremony), **wanted, **arguments})
+
+
+def snapshot(ceremony: Ceremony, *names: str, **arguments: Any) -> Result:
+    return run_module("vault_snapshot", **{**asked(ceremony, *names), **arguments})
+
+
+def servers_in(directory: Path) -> list[int]:
+    """Return the processes that were started with a configuration in a directory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if f"-config={directory}".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def await_(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"Waited for {what}."
+        time.sleep(0.02)
 
 
 def left_behind() -> list[Path]:
@@ -87,6 +112,27 @@ def test_a_snapshot_is_kept_restored_and_opened(standing: Ceremony) -> None:
     assert len(list(path.parent.glob("*"))) == 1
     assert not path.exists()
     assert left_behind() == []
+
+
+def test_a_run_that_is_killed_leaves_no_server_and_the_next_one_sweeps_up(standing: Ceremony, tmp_path: Path) -> None:
+    """The throw-away server may be unsealed: it must not outlive the process that may end it."""
+    killed = start_module("vault_snapshot", environment={"TMPDIR": str(tmp_path)}, **asked(standing, "alice", "bob"))
+    await_(lambda: len(servers_in(tmp_path)) == 1, "the throw-away server")
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    await_(lambda: servers_in(tmp_path) == [], "the end of the throw-away server")
+    assert len(list(tmp_path.iterdir())) == 1
+
+    partial = standing.controller / "snapshots/.test.x.new"
+    partial.write_text("cut off")
+    in_use = tmp_path / "snapshot-proof-of-another-run"
+    in_use.mkdir()
+    descriptor = os.open(in_use, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    run_module("vault_snapshot", environment={"TMPDIR": str(tmp_path)}, **asked(standing, "alice")).succeeded()
+    os.close(descriptor)
+    assert list(tmp_path.iterdir()) == [in_use]
+    assert not partial.exists()
 
 
 def test_what_proves_nothing_is_refused(standing: Ceremony, tmp_path: Path) -> None:

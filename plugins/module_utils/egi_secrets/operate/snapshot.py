@@ -10,25 +10,30 @@ What was found of the real server (OpenBao 2.7.2), and leans on here:
   the shares of the cluster that the snapshot is of unseal it. It then has that cluster's id.
 * A server without a TCP listener cannot be unsealed: Raft has no address.
 
-The throw-away server runs on the controller in a directory of its own, which is removed whatever happens. It listens on
+The throw-away server runs on the controller in a directory of its own, which is removed whatever happens: by the next run
+where this one was killed. The server itself, which may be unsealed, ends with the process that started it. It listens on
 loopback alone, to clients that have a certificate of an authority that no longer exists, and is spoken to through a Unix
 socket. With an unreachable proxy it reaches nobody either: a clone must not act for the cluster.
 """
 
 from __future__ import annotations
 
+import ctypes
 import datetime as dt
+import fcntl
 import hashlib
 import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +58,9 @@ _OK = 200
 _NO_CONTENT = 204
 _LOOPBACK = "127.0.0.1"
 _CHUNK = 1 << 20
+_PREFIX = "snapshot-proof-"
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None)
 
 
 class SnapshotError(SecretsError):
@@ -105,7 +113,9 @@ def save(server: Server, directory: Path, label: str, keep: int) -> Snapshot:
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sweep(directory.glob(f".{label}.*.new"))
         descriptor, name = tempfile.mkstemp(prefix=f".{label}.", suffix=".new", dir=directory)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         partial = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -267,6 +277,7 @@ storage "raft" {{
                     stderr=log,
                     env=environment,
                     start_new_session=True,  # Ctrl-C ends the play, whose end ends this server
+                    preexec_fn=_end_with(os.getpid()),  # noqa: PLW1509  # a module has no threads by then
                 )
         except OSError as error:
             raise SnapshotError(
@@ -358,15 +369,61 @@ storage "raft" {{
 
 @contextmanager
 def _throw_away(release: Release) -> Iterator[_ThrowAway]:
-    directory = Path(tempfile.mkdtemp(prefix="snapshot-proof-"))  # mode 0700
+    _sweep(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"))
     server = None
+    with _own_directory() as directory:
+        try:
+            server = _ThrowAway(release, directory)
+            yield server
+        finally:
+            if server is not None:
+                server.stop()
+
+
+@contextmanager
+def _own_directory() -> Iterator[Path]:
+    """Make a directory, mode 0700, and lock it for as long as it is in use, so that nobody sweeps it away."""
+    while True:
+        directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        descriptor = os.open(directory, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if directory.exists():  # not swept before it was locked
+            break
+        os.close(descriptor)
     try:
-        server = _ThrowAway(release, directory)
-        yield server
+        yield directory
     finally:
-        if server is not None:
-            server.stop()
         shutil.rmtree(directory)
+        os.close(descriptor)
+
+
+def _sweep(places: Iterable[Path]) -> None:
+    """Remove what runs that were killed left of ours: nobody holds its lock any more."""
+    for place in places:
+        with suppress(OSError):  # not ours, in use, or gone already
+            descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(descriptor).st_uid != os.geteuid():
+                    continue
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if place.is_dir():
+                    shutil.rmtree(place)
+                else:
+                    place.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _end_with(parent: int) -> Callable[[], None]:
+    """Return what a child does first, so that it is killed when the process that started it ends, however that ends."""
+
+    def prepare() -> None:
+        if sys.platform == "linux":
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:  # it has ended already
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return prepare
 
 
 def _restore(server: _ThrowAway, snapshot: Path) -> None:
