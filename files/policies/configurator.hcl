@@ -91,6 +91,11 @@ path "operations/metadata/ledger/*" {
   capabilities = ["read", "list", "delete"]
 }
 
+# The lock of the run that changes the service, where such a token is given.
+path "operations/data/lock/*" {
+  capabilities = ["create", "read", "update"]
+}
+
 # A VO's folder is emptied only when the inventory names it for removal; even then nothing of it is read.
 path "secrets/vos/*" {
   capabilities = ["list", "delete"]

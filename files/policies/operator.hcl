@@ -94,6 +94,11 @@ path "operations/data/holds/*" {
   capabilities = ["create", "read", "update", "delete"]
 }
 
+# The lock of the run that changes the service.
+path "operations/data/lock/*" {
+  capabilities = ["create", "read", "update"]
+}
+
 path "auth/token/renew-self" {
   capabilities = ["update"]
 }

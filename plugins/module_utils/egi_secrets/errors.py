@@ -76,3 +76,7 @@ class HoldError(SecretsError):
 
 class LeadershipError(SecretsError):
     """Leadership did not move as it was asked to."""
+
+
+class LockedError(SecretsError):
+    """Another run is changing the service."""

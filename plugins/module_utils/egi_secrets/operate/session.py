@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from ..reconcile.server import Server
 
 # What an operator does by hand is a few requests.
 _CONCURRENCY = 4
+_PAUSE = 0.2
 
 LOGIN: arguments.Spec = {
     "token": {"type": "str", "default": "", "no_log": True},
@@ -23,18 +25,24 @@ LOGIN: arguments.Spec = {
 }
 
 
-def leader_of(apis: list[Api]) -> tuple[Node, int]:
+def leader_of(apis: list[Api], patience: float = 0.0) -> tuple[Node, int]:
     """Return the node that leads, and its clock in whole seconds since the epoch.
 
     Args:
         apis: the members' APIs.
+        patience: seconds to wait for one to lead.
 
     Raises:
         NoLeaderError: no node that answers is active.
     """
-    for api, health in zip(apis, in_parallel(apis, lambda api: api.health()), strict=True):
-        if not isinstance(health, SecretsError) and health.role == "active":
-            return api.node, health.second
+    deadline = time.monotonic() + patience
+    while True:
+        for api, health in zip(apis, in_parallel(apis, lambda api: api.health()), strict=True):
+            if not isinstance(health, SecretsError) and health.role == "active":
+                return api.node, health.second
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(_PAUSE)
     raise NoLeaderError(
         "The cluster has no active node: unseal a majority of its members first (playbooks/operate/unseal.yml)."
     )
