@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ if _OURS not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(_OURS)
 
 from ansible.module_utils.egi_secrets.members import Member, member_problems  # noqa: E402 - needs the path above
-from ansible.module_utils.egi_secrets.status import Status, status_of  # noqa: E402
+from ansible.module_utils.egi_secrets.operate.planned import checker_reports  # noqa: E402
+from ansible.module_utils.egi_secrets.status import Elsewhere, Status, status_of  # noqa: E402
+from ansible.module_utils.egi_secrets.status_screen import screen  # noqa: E402
 
 HostVars = Mapping[str, Any]
 
@@ -68,7 +71,32 @@ def problems_of_members(hosts: Iterable[HostVars], seen: str, expected: Sequence
     return member_problems(members, expected)
 
 
-def _status(hosts: Iterable[HostVars]) -> Status:
+def newest_snapshot(directory: str) -> tuple[str, float] | None:
+    """Return the newest snapshot in a directory of the controller, and its age in s; None without one."""
+    try:
+        ages = {file.name: time.time() - file.stat().st_mtime for file in Path(directory).iterdir() if file.is_file()}
+    except OSError:
+        return None
+    return min(ages.items(), key=lambda each: each[1], default=None)
+
+
+def service_status(
+    hosts: Iterable[HostVars],
+    clocks: Mapping[str, Sequence[float]] | None = None,
+    lock: str | None = None,
+    snapshots: str = "",
+) -> Status:
+    """Put together how the service stands.
+
+    Args:
+        hosts: variables of the hosts, with what look.yml and ask.yml registered.
+        clocks: what vault_clocks returned.
+        lock: who holds the lock of changing runs; None: nobody could ask.
+        snapshots: directory of the controller with snapshots.
+
+    Returns:
+        The status; `status_screen` and `status_json` lay it out.
+    """
     # Here, since every task of a run loads this file and few need them.
     from ansible.module_utils.egi_secrets import bundle as bundles  # noqa: PLC0415
     from ansible.module_utils.egi_secrets.errors import BundleError  # noqa: PLC0415
@@ -89,26 +117,28 @@ def _status(hosts: Iterable[HostVars]) -> Status:
         {"node_id": host["vault_node_id"], "site": host["site_name"], "state": host.get("vault_server_state")}
         for host in known
     ]
-    return status_of(states, kept.root_token if kept else None, problems)
+    elsewhere = Elsewhere(
+        clocks={name: (float(offset), float(unsure)) for name, (offset, unsure) in (clocks or {}).items()},
+        checkers=checker_reports(known),
+        snapshot=newest_snapshot(snapshots),
+        lock=lock,
+    )
+    return status_of(states, kept.root_token if kept else None, problems, elsewhere)
 
 
-def service_status(hosts: Iterable[HostVars], output: str) -> str:
-    """Tell how the service stands.
-
-    Args:
-        hosts: variables of the hosts, with what look.yml and ask.yml registered.
-        output: `screen` for people, `json` for scripts.
-
-    Returns:
-        The screen, or a JSON object on one line.
-    """
-    status = _status(hosts)
-    return json.dumps(dataclasses.asdict(status)) if output == "json" else status.screen()
+def status_screen(status: Status) -> str:
+    """Lay a status out for a person."""
+    return screen(status)
 
 
-def service_todo(hosts: Iterable[HostVars]) -> list[str]:
+def status_json(status: Status) -> str:
+    """Lay a status out for scripts: a JSON object on one line."""
+    return json.dumps(dataclasses.asdict(status))
+
+
+def status_todo(status: Status) -> list[str]:
     """Return what needs doing, a sentence each."""
-    return _status(hosts).todo
+    return [str(todo) for todo in status.todo]
 
 
 class FilterModule:
@@ -121,5 +151,7 @@ class FilterModule:
             "node_bundles": node_bundles,
             "member_problems": problems_of_members,
             "service_status": service_status,
-            "service_todo": service_todo,
+            "status_json": status_json,
+            "status_screen": status_screen,
+            "status_todo": status_todo,
         }

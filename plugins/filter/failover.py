@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -108,17 +107,6 @@ def failover_secret_files(secrets: Mapping[str, str], directory: str, user: str)
     ]
 
 
-def _reports(hosts: Iterable[HostVars]) -> list[dict[str, Any] | None]:
-    """Return what the checker of each host reports, None where it reports nothing."""
-    found: list[dict[str, Any] | None] = []
-    for host in hosts:
-        try:
-            found.append(json.loads((host.get("endpoint_failover_seen") or {}).get("stdout") or ""))
-        except ValueError:
-            found.append(None)
-    return found
-
-
 def failover_report(hosts: Iterable[HostVars], but: str = "") -> dict[str, Any]:
     """Return the freshest report of a checker, of any site but one; empty where there is none.
 
@@ -126,7 +114,7 @@ def failover_report(hosts: Iterable[HostVars], but: str = "") -> dict[str, Any]:
         hosts: variables of the hosts, with what look.yml registered.
         but: the site whose checker does not count.
     """
-    return dict(planned.freshest(_reports(hosts), but=but) or {})
+    return dict(planned.freshest(planned.checker_reports(hosts), but=but) or {})
 
 
 def names_at(report: Mapping[str, Any], site: str) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.egi_secrets.bundle import RootToken
-from ansible.module_utils.egi_secrets.status import Status, status_of
+from ansible.module_utils.egi_secrets.status import Elsewhere, Status, Todo, status_of
+from ansible.module_utils.egi_secrets.status_screen import WIDTH, clock, duration, screen
 
 NOW = 1_800_000_000.0
 NODES = ("vault-iisas", "vault-infn", "vault-ifca")
@@ -37,6 +38,7 @@ def state(*, active: bool = False) -> dict[str, Any]:
             "error": None,
         },
         "filesystems": {"/var/lib/openbao": {"free_percent": 60.0}},
+        "audit": {"/var/log/openbao/audit.log": {"modified": NOW - 3, "open": True}},
     }
 
 
@@ -51,47 +53,75 @@ def changed(**change: object) -> Status:
     return status_of(those, REVOKED)
 
 
+REPORT: dict[str, Any] = {
+    "observer": "infn",
+    "age": 1.5,
+    "cluster_time": NOW,
+    "sites": {
+        site: {"address": "", "hold": None, "names": {"vault.example": {"serving": True, "why": "", "for": 60}}}
+        for site in ("iisas", "infn", "ifca")
+    },
+    "names": {
+        "vault.example": {
+            "candidates": ["infn", "ifca"],
+            "at": "infn",
+            "servers": {"192.0.2.1": {"at": "infn", "error": ""}, "192.0.2.2": {"at": "infn", "error": ""}},
+        }
+    },
+    "alarms": [],
+}
+CLOCKS = {"vault-iisas": (0.0, 0.01), "vault-infn": (0.1, 0.01), "vault-ifca": (-0.02, 0.01)}
+WELL = Elsewhere(CLOCKS, [REPORT, None, REPORT], ("before-restart-1.snap", 7300.0), "")
+
+
+def beside(**change: Any) -> Status:
+    """The status when something beside the nodes differs."""
+    return status_of(hosts(), REVOKED, (), replace(WELL, **change))
+
+
+def reported(**change: Any) -> Status:
+    """The status when the checkers report something else."""
+    return beside(checkers=[REPORT | change])
+
+
+def told(status: Status) -> str:
+    return " ".join(str(todo) for todo in status.todo)
+
+
 def test_all_is_well() -> None:
-    status = status_of(hosts(), REVOKED)
+    status = beside()
     assert status.todo == []
     assert status.notes == []
-    screen = status.screen()
-    assert "Nothing needs doing." in screen
-    assert screen.splitlines()[1].split() == [
-        "vault-iisas",
-        "iisas",
-        "active",
-        "2.7.2",
-        "2",
-        "h",
-        "42",
-        "100",
-        "d",
-        "60",
-        "%",
-        "-",
-    ]
+    lines = screen(status).splitlines()
+    assert "Nothing needs doing." in lines
+    assert lines[1].split("  ")[0] == "vault-iisas"
+    assert " ".join(lines[1].split()) == "vault-iisas iisas active 2.7.2 2 h yes 0 <10 ms 100 d 60 % 3 s -"
+    assert "vault.example is at infn (192.0.2.1: infn; 192.0.2.2: infn)." in lines
+    assert "The newest snapshot on this controller, before-restart-1.snap, is 2 h old." in lines
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"restart_pending": ["openbao.hcl changed"]}, ["Restart pending on vault-infn", "openbao.hcl", "restart"]),
-        ({"reload_pending": ["another certificate"]}, ["Reload pending on vault-infn", "site.yml"]),
-        ({"running": False, "process": None, "server": None}, ["The server on vault-infn is stopped"]),
-        ({"server": None}, ["vault-infn does not answer"]),
-        ({"server": SEALED}, ["vault-infn is sealed", "unseal.yml"]),
+        (
+            {"restart_pending": ["openbao.hcl changed"]},
+            ["Restart pending on vault-infn", "openbao.hcl", "restart-pending.md"],
+        ),
+        ({"reload_pending": ["another certificate"]}, ["Reload pending on vault-infn", "site.yml", "stand-up.md"]),
+        ({"running": False, "process": None, "server": None}, ["The server on vault-infn is stopped", "index.md"]),
+        ({"server": None}, ["vault-infn does not answer", "index.md"]),
+        ({"server": SEALED}, ["vault-infn is sealed", "unseal.yml", "unseal.md"]),
         ({"filesystems": {"/var/log/openbao": {"free_percent": 3.0}}}, ["3.0 %", "/var/log/openbao", "vault-infn"]),
     ],
-)  # fmt: skip
+)
 def test_what_needs_doing_is_said_with_the_remedy(change: dict[str, Any], words: list[str]) -> None:
-    todo = " ".join(changed(**change).todo)
+    todo = told(changed(**change))
     assert [word for word in words if word not in todo] == []
 
 
 def test_a_certificate_near_its_end_and_one_that_is_not_trusted() -> None:
     served = {"not_after": "2027-01-20", "not_after_seconds": NOW + 5 * 86_400}
-    todo = " ".join(changed(tls={"file": None, "served": served, "error": "certificate has expired"}).todo)
+    todo = told(changed(tls={"file": None, "served": served, "error": "certificate has expired"}))
     assert "2027-01-20" in todo
     assert "certificate has expired" in todo
 
@@ -100,20 +130,110 @@ def test_a_host_that_was_not_reached_is_shown() -> None:
     those = hosts()
     those[2]["state"] = None
     status = status_of(those, REVOKED)
-    assert "unreachable" in status.screen()
-    assert any("vault-ifca" in what for what in status.todo)
+    assert "unreachable" in screen(status)
+    assert "vault-ifca was not reached by SSH" in told(status)
+
+
+def test_without_any_cluster_nothing_is_known_and_all_is_said() -> None:
+    bare = state() | {"running": False, "process": None, "server": None, "audit": {"/log": None}}
+    those = [{"node_id": name, "site": name[6:], "state": bare} for name in NODES]
+    status = status_of(those, None)
+    assert [node.state for node in status.nodes] == ["stopped"] * 3
+    assert {node.voter for node in status.nodes} == {None}
+    assert "No node that was reached leads the cluster." in screen(status)
+
+
+def test_a_node_that_lags_and_one_that_does_not_vote() -> None:
+    those = hosts()
+    those[0]["state"]["server"]["applied_index"] = 5000
+    those[0]["state"]["server"]["autopilot"] |= {"nodes": dict.fromkeys(NODES[:2], True), "failure_tolerance": 0}
+    status = status_of(those, REVOKED)
+    assert [node.behind for node in status.nodes] == [0, 4958, 4958]
+    assert [node.voter for node in status.nodes] == [True, True, False]
+    assert "vault-infn is 4958 entries behind the leader" in told(status)
+    assert "Raft does not have these members" in told(status)
+
+
+@pytest.mark.parametrize(
+    ("audit", "words"),
+    [
+        (None, "audit file /log is not there"),
+        ({"modified": NOW, "open": False}, "writes its audit to another file than /log"),
+        ({"modified": NOW - 600, "open": True}, "has written nothing to /log for 600 s"),
+    ],
+)
+def test_an_audit_file_that_the_leader_does_not_write(audit: object, words: str) -> None:
+    those = hosts()
+    those[0]["state"] = those[0]["state"] | {"audit": {"/log": audit}}
+    assert words in told(status_of(those, REVOKED, (), WELL))
+    # A standby writes next to nothing, and says nothing of it.
+    those = hosts()
+    those[1]["state"] = those[1]["state"] | {"audit": {"/log": audit}}
+    assert told(status_of(those, REVOKED, (), WELL)) == ""
+
+
+def test_clocks_apart_need_doing_where_that_is_sure() -> None:
+    assert "clock of vault-infn is 2.0 s ahead of that of vault-iisas" in told(
+        beside(clocks={"vault-iisas": (0.0, 0.3), "vault-infn": (2.0, 0.3)})
+    )
+    assert told(beside(clocks={"vault-iisas": (0.0, 0.6), "vault-infn": (2.0, 0.6)})) == ""
+    assert told(beside(clocks={})) == ""
+    assert (clock(0.0123, 0.004), clock(-2.34, 0.1), clock(0.001, 0.004)) == ("+12 ms", "-2.3 s", "<4 ms")
+
+
+def test_names_that_are_not_where_they_should_be() -> None:
+    split = {**REPORT["names"]["vault.example"], "at": None}
+    split["servers"] = {"192.0.2.1": {"at": "infn", "error": ""}, "192.0.2.2": {"at": "", "error": "no answer"}}
+    status = reported(names={"vault.example": split})
+    assert "do not agree where vault.example is" in told(status)
+    assert "DNS server 192.0.2.2 does not tell" in told(status)
+    assert "192.0.2.2: no answer" in screen(status)
+
+    sites = copy.deepcopy(REPORT["sites"])
+    sites["infn"]["names"]["vault.example"] = {"serving": False, "why": "sealed", "for": 9}
+    assert "vault.example is at infn, which does not serve it (sealed)" in told(reported(sites=sites))
+    assert "says: disk" in told(reported(alarms=[{"text": "disk", "for": 3}]))
+
+
+def test_a_hold_and_a_lock_are_told_and_need_nothing() -> None:
+    sites = copy.deepcopy(REPORT["sites"])
+    sites["iisas"]["hold"] = {"until": NOW, "by": "alice", "why": "new disks"}
+    status = reported(sites=sites)
+    assert "iisas is held until 2027-01-15 08:00:00 UTC by alice (new disks)." in screen(status)
+    assert status.todo == []
+    assert "alice has held the lock" in screen(beside(lock="alice has held the lock."))
+
+
+def test_without_checkers_nothing_is_said_of_names_and_with_silent_ones_it_is() -> None:
+    assert beside(checkers=[None, None]).todo == []
+    assert "No checker made a check" in told(beside(checkers=[REPORT | {"age": 90.0}]))
+
+
+def test_every_line_fits_whatever_is_wrong() -> None:
+    those = hosts()
+    those[1]["state"] = None
+    those[0]["state"] |= {"restart_pending": ["a reason that is rather long " * 9]}
+    status = status_of(those, None, ["The unseal bundle on vault-infn is damaged."], WELL)
+    assert max(map(len, screen(status).splitlines())) <= WIDTH
+    assert all(isinstance(todo, Todo) and todo.runbook.startswith("docs/") for todo in status.todo)
 
 
 def test_the_first_root_token_is_a_note_until_it_is_revoked() -> None:
     valid = replace(REVOKED, revoked_at=None)
-    status = status_of(hosts(), valid)
-    assert "first root token is still valid; alice" in status.screen()
+    status = status_of(hosts(), valid, (), WELL)
+    assert "first root token is still valid; alice" in screen(status)
     assert status.todo == []
 
 
-def test_a_lost_bundle_is_a_note() -> None:
-    assert "has an unseal bundle" in status_of(hosts(), None).screen()
+def test_a_lost_bundle_and_no_snapshot_are_notes() -> None:
+    text = screen(status_of(hosts(), None))
+    assert "has an unseal bundle" in text
+    assert "no snapshot" in text
 
 
 def test_a_damaged_copy_of_the_bundle_needs_doing() -> None:
-    assert "damaged" in status_of(hosts(), REVOKED, ["The unseal bundle on vault-infn is damaged."]).screen()
+    assert "damaged" in screen(status_of(hosts(), REVOKED, ["The unseal bundle on vault-infn is damaged."]))
+
+
+def test_durations() -> None:
+    assert [duration(each) for each in (-1, 59, 60, 7200, 200_000)] == ["0 s", "59 s", "1 min", "2 h", "2 d"]

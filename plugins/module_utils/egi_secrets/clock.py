@@ -29,6 +29,11 @@ class Offset:
         """The best single guess."""
         return (self.low + self.high) / 2
 
+    @property
+    def unsure(self) -> float:
+        """By how much that may be wrong."""
+        return (self.high - self.low) / 2
+
 
 @dataclass(frozen=True)
 class Judgement:

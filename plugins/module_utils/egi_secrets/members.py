@@ -135,6 +135,21 @@ def member_problems(members: Sequence[Member], expected: Sequence[str]) -> list[
             problems.append(f"{member.name} has not joined the cluster yet. It does once another node is unsealed.")
         elif member.sealed:
             problems.append(f"{member.name} is sealed. Unseal it with playbooks/operate/unseal.yml.")
+    return problems + cluster_problems(members, expected, all_open=not problems)
+
+
+def cluster_problems(members: Sequence[Member], expected: Sequence[str], *, all_open: bool) -> list[str]:
+    """Say what keeps nodes that answer from being one cluster of exactly the expected members.
+
+    Args:
+        members: what each node that could be asked says of itself.
+        expected: Raft node ids that the inventory names.
+        all_open: whether every expected member answers and is unsealed; otherwise that none leads is no wonder.
+
+    Returns:
+        Sentences, none of them when all is well.
+    """
+    problems = []
     clusters = {member.cluster_id for member in members if member.cluster_id}
     if len(clusters) > 1:
         told = ", ".join(f"{m.name} is in {m.cluster_id}" for m in members if m.cluster_id)
@@ -148,7 +163,7 @@ def member_problems(members: Sequence[Member], expected: Sequence[str]) -> list[
             problems.append(f"{active[0].name} is active and its autopilot has said nothing yet.")
         else:
             problems += voter_problems(autopilot, expected)
-    elif not problems:
+    elif all_open and not problems:
         problems.append("No node is active, though all are unsealed: an election is going on, or there is no quorum.")
     return problems
 

@@ -81,7 +81,7 @@ def look(node: Node) -> Json:
         "tls": tls,
         "tls_files": [identity_of(path) for path in node.tls_files],
         "firewall_sound": firewall_sound(*node.firewall) if node.firewall else None,
-        "audit": {str(path): file_of(path) for path in node.audit_files},
+        "audit": {str(path): audit_of(path, pid) for path in node.audit_files},
         "filesystems": {str(path): filesystem_of(path) for path in node.filesystems},
         "host_swap": host_swaps(),
     }
@@ -297,6 +297,26 @@ def file_of(path: Path) -> Json | None:
     except OSError:
         return None
     return {"size": status.st_size, "modified": status.st_mtime, "mode": f"{status.st_mode & 0o7777:04o}"}
+
+
+def audit_of(path: Path, pid: int, proc: Path = Path("/proc")) -> Json | None:
+    """Return what `file_of` does, and whether a process has that very file open; None in place of that: nobody can tell."""
+    found = file_of(path)
+    if found is None:
+        return None
+    try:
+        wanted, names = path.stat(), list((proc / str(pid) / "fd").iterdir())
+    except OSError:
+        return {**found, "open": None}
+    return {**found, "open": any(_is_file(name, wanted) for name in names)}
+
+
+def _is_file(name: Path, wanted: os.stat_result) -> bool:
+    try:
+        status = name.stat()
+    except OSError:  # closed meanwhile, or a file that is gone
+        return False
+    return (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino)
 
 
 def filesystem_of(path: Path) -> Json | None:

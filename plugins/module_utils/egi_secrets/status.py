@@ -1,4 +1,7 @@
-"""One screen that tells how the service stands and what needs doing, from what each node says of itself."""
+"""How the service stands and what needs doing, from what each node and each checker says; no token is needed.
+
+`Status` is what scripts get (`-e output=json`), and docs/runbooks/show-status.md describes; status_screen lays it out.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .members import Member, member_problems
+from .members import Member, cluster_problems, voter_problems
+from .operate.planned import BEHIND, FRESH, freshest
 
 TLS_DAYS = 30  # a certificate that ends sooner needs doing
 DISK_PERCENT = 10.0  # less room than this on a filesystem of the server needs doing
+CLOCK_SECONDS = 1.0  # members' clocks that are surely further apart need doing
+AUDIT_SECONDS = 120.0  # checkers write every few seconds: the leader's audit file may not be older
 _DAY = 86_400.0
-_HOUR = 3_600.0
+
+INDEX = "docs/runbooks/index.md"
+RUNBOOKS = {
+    "unreachable": INDEX,
+    "stopped": INDEX,
+    "no answer": INDEX,
+    "not joined": "docs/runbooks/unseal.md",
+    "sealed": "docs/runbooks/unseal.md",
+}
 
 
 class RootToken(Protocol):
@@ -27,37 +41,96 @@ class RootToken(Protocol):
 
 
 @dataclass(frozen=True)
+class Todo:
+    """What needs doing, and the page that says how."""
+
+    what: str
+    runbook: str
+
+    def __str__(self) -> str:
+        return f"{self.what} See {self.runbook}."
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """How a node stands; None is what nobody knows.
+
+    Attributes:
+        node: its Raft node id.
+        site: its site.
+        state: active, standby, sealed, not joined, stopped, no answer or unreachable.
+        version: that its process runs.
+        up: since when it does, s.
+        voter: whether it votes in Raft.
+        behind: entries that it has applied fewer than the leader.
+        clock: how far its clock is ahead of the controller's, s; and by how much that may be wrong.
+        tls_days: days that the certificate which clients see has left.
+        disk_free: percent of the fuller of the data's and the audit file's filesystems.
+        audit_age: since when nothing was written to the audit file, s.
+        restart_pending: why what it runs is not what it should run.
+    """
+
+    node: str
+    site: str
+    state: str
+    version: str | None = None
+    up: float | None = None
+    voter: bool | None = None
+    behind: int | None = None
+    clock: tuple[float, float] | None = None
+    tls_days: float | None = None
+    disk_free: float | None = None
+    audit_age: float | None = None
+    restart_pending: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What is known beside what the nodes say of themselves.
+
+    Attributes:
+        clocks: node → how far its clock is ahead of the controller's, s, and by how much that may be wrong.
+        checkers: what each checker reports; None of one that reports nothing.
+        snapshot: the newest snapshot on this controller: file and age in s; None without one.
+        lock: who holds the lock of changing runs, a sentence; empty: nobody; None: nobody could ask.
+    """
+
+    clocks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    checkers: Sequence[Mapping[str, Any] | None] = ()
+    snapshot: tuple[str, float] | None = None
+    lock: str | None = None
+
+
+@dataclass(frozen=True)
 class Status:
     """How the service stands.
 
     Attributes:
-        rows: one for each node, in the columns of `HEADINGS`.
-        members: a sentence about the cluster as a whole.
-        todo: what needs doing, and by which runbook; empty when all is well.
+        nodes: each member of the inventory.
+        cluster: a sentence about the cluster as a whole.
+        names: generic name → where each DNS server has it (a site, several, nothing, or why it does not say).
+        holds: site → who holds it, until when (s since the epoch; 0: until released), what for.
+        lock: who changes the service at this moment; empty: nobody; None: nobody at the keyboard could ask.
+        snapshot: newest snapshot on this controller: its file, and its age in s.
+        todo: what needs doing; empty when all is well.
         notes: what an operator should know and need not act on at once.
     """
 
-    rows: list[list[str]]
-    members: str
-    todo: list[str] = field(default_factory=list)
+    nodes: list[NodeStatus]
+    cluster: str
+    names: dict[str, dict[str, str]] = field(default_factory=dict)
+    holds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lock: str | None = None
+    snapshot: tuple[str, float] | None = None
+    todo: list[Todo] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-    def screen(self) -> str:
-        """Lay it out for a person."""
-        table = [list(HEADINGS), *self.rows]
-        widths = [max(len(row[column]) for row in table) for column in range(len(HEADINGS))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-        lines += ["", self.members, ""]
-        lines += [f"To do: {what}" for what in self.todo] or ["Nothing needs doing."]
-        lines += [f"Note: {what}" for what in self.notes]
-        return "\n".join(lines)
-
-
-HEADINGS = ("NODE", "SITE", "STATE", "VERSION", "UP", "APPLIED", "TLS", "DISK FREE", "RESTART")
 
 
 def status_of(
-    hosts: Sequence[Mapping[str, Any]], root_token: RootToken | None, bundle_problems: Sequence[str] = ()
+    hosts: Sequence[Mapping[str, Any]],
+    root_token: RootToken | None,
+    bundle_problems: Sequence[str] = (),
+    elsewhere: Elsewhere | None = None,
 ) -> Status:
     """Put together what the nodes say.
 
@@ -66,25 +139,39 @@ def status_of(
             where the host was not reached.
         root_token: the first root token as the unseal bundle has it, or None where no copy of a bundle was found.
         bundle_problems: what is wrong with the nodes' copies of the bundle.
+        elsewhere: what is known beside that.
 
     Returns:
         The service's status.
     """
+    beside = elsewhere or Elsewhere()
     expected = [str(host["node_id"]) for host in hosts]
-    members = [Member.from_node_state(str(host["node_id"]), host["state"]) for host in hosts if host["state"]]
-    todo = [*member_problems(members, expected), *bundle_problems]
-    for host in hosts:
+    members = {str(host["node_id"]): Member.from_node_state(str(host["node_id"]), host["state"]) for host in hosts}
+    newest = _leaders_index(hosts, members)
+    nodes = [_node(host, members, expected, newest, beside.clocks) for host in hosts]
+    report = freshest(beside.checkers)
+    todo = [Todo(_state_sentence(node), RUNBOOKS[node.state]) for node in nodes if node.state in RUNBOOKS]
+    open_ones = [members[node.node] for node in nodes if node.state not in RUNBOOKS]
+    todo += [Todo(each, INDEX) for each in cluster_problems(open_ones, expected, all_open=len(open_ones) == len(nodes))]
+    todo += [Todo(each, "docs/key-ceremony.md") for each in bundle_problems]
+    for host, node in zip(hosts, nodes, strict=True):
         if host["state"]:
-            todo += _todo_of(str(host["node_id"]), host["state"])
+            todo += _todo_of(node, host["state"], watched=report is not None)
+    todo += _clock_todo(beside.clocks)
+    todo += _names_todo(report, beside.checkers)
     return Status(
-        rows=[_row(str(host["node_id"]), str(host["site"]), host["state"]) for host in hosts],
-        members=_members(members),
+        nodes=nodes,
+        cluster=_cluster(list(members.values())),
+        names=_names(report),
+        holds={site: dict(each["hold"]) for site, each in (report or {"sites": {}})["sites"].items() if each["hold"]},
+        lock=beside.lock,
+        snapshot=beside.snapshot,
         todo=todo,
-        notes=_notes(root_token),
+        notes=_notes(root_token, beside),
     )
 
 
-def _members(members: Sequence[Member]) -> str:
+def _cluster(members: Sequence[Member]) -> str:
     active = [member for member in members if member.active and member.autopilot]
     if not active or not active[0].autopilot:
         return "No node that was reached leads the cluster."
@@ -96,24 +183,57 @@ def _members(members: Sequence[Member]) -> str:
     )
 
 
-def _row(name: str, site: str, state: Mapping[str, Any] | None) -> list[str]:
+def _leaders_index(hosts: Sequence[Mapping[str, Any]], members: Mapping[str, Member]) -> int | None:
+    found = [_applied(host["state"]) for host in hosts if members[str(host["node_id"])].active]
+    return found[0] if len(found) == 1 else None
+
+
+def _applied(state: Mapping[str, Any] | None) -> int | None:
+    index = ((state or {}).get("server") or {}).get("applied_index")
+    return int(index) if index is not None else None
+
+
+def _node(
+    host: Mapping[str, Any],
+    members: Mapping[str, Member],
+    expected: Sequence[str],
+    newest: int | None,
+    clocks: Mapping[str, tuple[float, float]],
+) -> NodeStatus:
+    name, site, state = str(host["node_id"]), str(host["site"]), host["state"]
     if not state:
-        return [name, site, "unreachable", *["-"] * (len(HEADINGS) - 3)]
-    member = Member.from_node_state(name, state)
-    process, server = state["process"] or {}, state["server"] or {}
+        return NodeStatus(name, site, "unreachable", voter=_votes(name, members, expected))
+    process = state["process"]
     served = state["tls"]["served"] or state["tls"]["file"]
     room = [fs["free_percent"] for fs in state["filesystems"].values() if fs]
-    return [
-        name,
-        site,
-        _state_word(member, running=bool(state["running"])),
-        str(state["versions"]["running"] or "-"),
-        _duration(state["time"] - process["started"]) if process else "-",
-        str(server.get("applied_index") or "-"),
-        f"{_days_left(served, state['time']):.0f} d" if served else "-",
-        f"{min(room):.0f} %" if room else "-",
-        "pending" if state["restart_pending"] else "-",
-    ]
+    written = [audit["modified"] for audit in state["audit"].values() if audit]
+    applied, word = _applied(state), _state_word(members[name], running=bool(state["running"]))
+    return NodeStatus(
+        node=name,
+        site=site,
+        state=word,
+        version=state["versions"]["running"],
+        up=state["time"] - process["started"] if process else None,
+        voter=_votes(name, members, expected),
+        # Nodes are asked one after the other: one that was asked later than the leader may seem to be ahead.
+        behind=None if applied is None or newest is None or word in RUNBOOKS else max(0, newest - applied),
+        clock=clocks.get(name),
+        tls_days=round(_days_left(served, state["time"]), 1) if served else None,
+        disk_free=min(room, default=None),
+        audit_age=round(state["time"] - max(written), 1) if written else None,
+        restart_pending=tuple(state["restart_pending"]),
+    )
+
+
+def _votes(name: str, members: Mapping[str, Member], expected: Sequence[str]) -> bool | None:
+    """Tell whether a node votes: without a token it is known of none or of all, see members.voter_problems."""
+    autopilot = next((member.autopilot for member in members.values() if member.active and member.autopilot), None)
+    if autopilot is None:
+        return None
+    if name not in autopilot.nodes:
+        return False
+    whole = len(autopilot.nodes) == len(expected) and not voter_problems(autopilot, expected)
+    return True if whole or autopilot.failure_tolerance == (len(autopilot.nodes) - 1) // 2 else None
 
 
 def _state_word(member: Member, *, running: bool) -> str:
@@ -128,49 +248,126 @@ def _state_word(member: Member, *, running: bool) -> str:
     return "active" if member.active else "standby"
 
 
-def _todo_of(name: str, state: Mapping[str, Any]) -> list[str]:
-    todo = []
-    if not state["running"]:
-        todo.append(f"The server on {name} is stopped. Start it (systemctl start on the host), then unseal it.")
+def _state_sentence(node: NodeStatus) -> str:
+    return {
+        "unreachable": f"{node.node} was not reached by SSH: is its host up?",
+        "stopped": f"The server on {node.node} is stopped: start it (systemctl start on the host), then unseal it.",
+        "no answer": f"{node.node} does not answer on its Unix socket: look at its journal there.",
+        "not joined": f"{node.node} has not joined the cluster yet; it does once another node is unsealed.",
+        "sealed": f"{node.node} is sealed: unseal it with playbooks/operate/unseal.yml.",
+    }[node.state]
+
+
+def _todo_of(node: NodeStatus, state: Mapping[str, Any], *, watched: bool) -> list[Todo]:
+    name, todo = node.node, []
     if state["restart_pending"]:
-        todo.append(
-            f"Restart pending on {name}: {'; '.join(state['restart_pending'])}. See docs/runbooks/restart-pending.md."
-        )
+        why = "; ".join(state["restart_pending"])
+        todo.append(Todo(f"Restart pending on {name}: {why}.", "docs/runbooks/restart-pending.md"))
     if state["reload_pending"]:
-        todo.append(f"Reload pending on {name}: {'; '.join(state['reload_pending'])}. Run playbooks/site.yml.")
+        why = "; ".join(state["reload_pending"])
+        todo.append(Todo(f"Reload pending on {name}: {why}. Run playbooks/site.yml.", "docs/runbooks/stand-up.md"))
     if state["tls"]["error"]:
         todo.append(
-            f"Clients do not trust what {name} serves: {state['tls']['error']}. Mend its certificate and run site.yml."
+            Todo(
+                f"Clients do not trust what {name} serves: {state['tls']['error']}. Mend its certificate and run site.yml.",
+                "docs/runbooks/stand-up.md",
+            )
         )
     served = state["tls"]["served"] or state["tls"]["file"]
-    if served and _days_left(served, state["time"]) < TLS_DAYS:
-        todo.append(f"The certificate of {name} ends on {served['not_after']}. Get a new one and run playbooks/site.yml.")
-    for path, room in state["filesystems"].items():
-        if room and room["free_percent"] < DISK_PERCENT:
-            todo.append(
-                f"Only {room['free_percent']} % is free where {path} lies on {name}. A full audit disk stops the server."
+    if served and node.tls_days is not None and node.tls_days < TLS_DAYS:
+        todo.append(
+            Todo(
+                f"The certificate of {name} ends on {served['not_after']}. Get a new one and run playbooks/site.yml.",
+                "docs/runbooks/stand-up.md",
             )
+        )
+    todo += [
+        Todo(
+            f"Only {room['free_percent']} % is free where {path} lies on {name}. A full audit disk stops the server.", INDEX
+        )
+        for path, room in state["filesystems"].items()
+        if room and room["free_percent"] < DISK_PERCENT
+    ]
+    if node.behind is not None and node.behind > BEHIND:
+        todo.append(Todo(f"{name} is {node.behind} entries behind the leader. Has it caught up in a minute?", INDEX))
+    return todo + _audit_todo(node, state, watched=watched)
+
+
+def _audit_todo(node: NodeStatus, state: Mapping[str, Any], *, watched: bool) -> list[Todo]:
+    """Look at the leader's audit files: a standby forwards requests, and writes next to nothing."""
+    if node.state != "active":
+        return []
+    found = []
+    for path, audit in state["audit"].items():
+        if audit is None:
+            found.append(Todo(f"{node.node} leads, and its audit file {path} is not there.", INDEX))
+        elif audit.get("open") is False:
+            found.append(
+                Todo(f"{node.node} writes its audit to another file than {path}, which was replaced: reload it.", INDEX)
+            )
+        elif watched and state["time"] - audit["modified"] > AUDIT_SECONDS:
+            age = state["time"] - audit["modified"]
+            found.append(Todo(f"{node.node} leads, and has written nothing to {path} for {age:.0f} s.", INDEX))
+    return found
+
+
+def _clock_todo(clocks: Mapping[str, tuple[float, float]]) -> list[Todo]:
+    if not clocks:
+        return []
+    behind, ahead = min(clocks, key=lambda name: clocks[name][0]), max(clocks, key=lambda name: clocks[name][0])
+    apart, unsure = clocks[ahead][0] - clocks[behind][0], clocks[ahead][1] + clocks[behind][1]
+    if apart - unsure <= CLOCK_SECONDS:
+        return []
+    return [Todo(f"The clock of {ahead} is {apart:.1f} s ahead of that of {behind}: start time synchronisation.", INDEX)]
+
+
+def _names(report: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
+    if report is None:
+        return {}
+    return {
+        name: {server: said["error"] or said["at"] or "no record" for server, said in each["servers"].items()}
+        for name, each in report["names"].items()
+    }
+
+
+def _names_todo(report: Mapping[str, Any] | None, checkers: Sequence[Mapping[str, Any] | None]) -> list[Todo]:
+    page = "docs/failover.md"
+    if report is None:
+        told = any(checkers)
+        return (
+            [Todo(f"No checker made a check within {FRESH:g} s, so nobody moves the generic names.", page)] if told else []
+        )
+    todo = []
+    for name, each in report["names"].items():
+        at = each["at"]
+        if at is None:
+            todo.append(Todo(f"The DNS servers do not agree where {name} is.", page))
+        elif at in report["sites"] and report["sites"][at]["names"][name]["serving"] is False:
+            todo.append(
+                Todo(f"{name} is at {at}, which does not serve it ({report['sites'][at]['names'][name]['why']}).", page)
+            )
+        todo += [
+            Todo(f"DNS server {server} does not tell where {name} is: {said['error']}.", "docs/dns.md")
+            for server, said in each["servers"].items()
+            if said["error"]
+        ]
+    todo += [Todo(f"The checker at {report['observer']} says: {alarm['text']}", page) for alarm in report["alarms"]]
     return todo
 
 
-def _notes(root_token: RootToken | None) -> list[str]:
+def _notes(root_token: RootToken | None, beside: Elsewhere) -> list[str]:
+    notes = []
     if root_token is None:
-        return ["No node that answered has an unseal bundle. See docs/key-ceremony.md."]
-    if root_token.revoked_at is None:
-        return [
+        notes.append("No node that answered has an unseal bundle. See docs/key-ceremony.md.")
+    elif root_token.revoked_at is None:
+        notes.append(
             f"The first root token is still valid; {root_token.operator} can decrypt it. Once operators can log in, revoke "
             "it with playbooks/operate/revoke-root.yml."
-        ]
-    return []
+        )
+    if beside.snapshot is None:
+        notes.append("There is no snapshot on this controller.")
+    return notes
 
 
 def _days_left(certificate: Mapping[str, Any], now: float) -> float:
     return (float(certificate["not_after_seconds"]) - now) / _DAY
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= _DAY:
-        return f"{seconds / _DAY:.0f} d"
-    if seconds >= _HOUR:
-        return f"{seconds / _HOUR:.0f} h"
-    return f"{seconds / 60:.0f} min"

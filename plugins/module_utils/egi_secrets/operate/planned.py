@@ -6,6 +6,7 @@ the playbooks act.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,21 @@ Report = Mapping[str, Any]
 FRESH = 20.0
 # Entries that a standby may be behind the leader and still have caught up: a busy cluster is never quite even.
 BEHIND = 200
+
+
+def checker_reports(hosts: Iterable[Mapping[str, Any]]) -> list[Report | None]:
+    """Return what the checker of each host reports, None where it reports nothing.
+
+    Args:
+        hosts: variables of the hosts, with what endpoint_failover's look.yml registered.
+    """
+    found: list[Report | None] = []
+    for host in hosts:
+        try:
+            found.append(json.loads((host.get("endpoint_failover_seen") or {}).get("stdout") or ""))
+        except ValueError:
+            found.append(None)
+    return found
 
 
 def freshest(reports: Iterable[Report | None], *, but: str = "") -> Report | None:

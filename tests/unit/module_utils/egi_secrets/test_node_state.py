@@ -169,3 +169,14 @@ def test_a_renewed_chain_asks_for_a_reload(node: Node) -> None:
     assert node_state.reload_reasons(node, same, running=True)
     node.certificate.write_text("leaf and old intermediate")
     assert node_state.reload_reasons(node, same, running=True) == []
+
+
+def test_an_audit_file_is_open_until_it_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    assert node_state.audit_of(path, os.getpid()) is None
+    with path.open("w"):
+        assert (node_state.audit_of(path, os.getpid()) or {})["open"] is True
+        path.rename(tmp_path / "audit.log.1")
+        path.touch()
+        assert (node_state.audit_of(path, os.getpid()) or {})["open"] is False
+    assert (node_state.audit_of(path, 0) or {})["open"] is None
