@@ -18,7 +18,7 @@ if _OURS not in ansible.module_utils.__path__:
 
 from ansible.module_utils.egi_secrets.members import Member, member_problems  # noqa: E402 - needs the path above
 from ansible.module_utils.egi_secrets.operate.planned import checker_reports  # noqa: E402
-from ansible.module_utils.egi_secrets.status import Elsewhere, Status, status_of  # noqa: E402
+from ansible.module_utils.egi_secrets.status import Elsewhere, Status, Todo, status_of  # noqa: E402
 from ansible.module_utils.egi_secrets.status_screen import screen  # noqa: E402
 
 HostVars = Mapping[str, Any]
@@ -80,6 +80,30 @@ def newest_snapshot(directory: str) -> tuple[str, float] | None:
     return min(ages.items(), key=lambda each: each[1], default=None)
 
 
+def active_host(hosts: Iterable[HostVars]) -> str:
+    """Return the inventory name of the host that leads, as ask.yml saw it; empty where none that was reached does."""
+    for host in hosts:
+        if Member.from_node_state(host["vault_node_id"], host.get("vault_cluster_member")).active:
+            return str(host["inventory_hostname"])
+    return ""
+
+
+def root_records(hosts: Iterable[HostVars]) -> list[str]:
+    """Return what each host remembers of generate-root, as ask.yml read it."""
+    texts = [str((host.get("vault_cluster_member", {}).get("root") or {}).get("record") or "") for host in hosts]
+    return [text for text in texts if text]
+
+
+def _root_todo(hosts: Iterable[HostVars]) -> list[Todo]:
+    from ansible.module_utils.egi_secrets.operate import root_status  # noqa: PLC0415 - as below
+
+    known = list(hosts)
+    attempts = [(host.get("vault_cluster_member", {}).get("root") or {}).get("attempt") for host in known]
+    times = [float(host["vault_server_state"]["time"]) for host in known if host.get("vault_server_state")]
+    told = root_status.todo(root_records(known), [attempt for attempt in attempts if attempt], max(times, default=0.0))
+    return [Todo(sentence, "docs/runbooks/generate-root.md") for sentence in told]
+
+
 def service_status(
     hosts: Iterable[HostVars],
     clocks: Mapping[str, Sequence[float]] | None = None,
@@ -123,7 +147,8 @@ def service_status(
         snapshot=newest_snapshot(snapshots),
         lock=lock,
     )
-    return status_of(states, kept.root_token if kept else None, problems, elsewhere)
+    status = status_of(states, kept.root_token if kept else None, problems, elsewhere)
+    return dataclasses.replace(status, todo=[*status.todo, *_root_todo(known)])
 
 
 def status_screen(status: Status) -> str:
@@ -147,8 +172,10 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "active_host": active_host,
             "api_nodes": api_nodes,
             "node_bundles": node_bundles,
+            "root_records": root_records,
             "member_problems": problems_of_members,
             "service_status": service_status,
             "status_json": status_json,

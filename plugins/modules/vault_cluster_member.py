@@ -24,6 +24,11 @@ options:
   bundle: {description: The node's copy of the unseal bundle., type: path, required: true}
   expected: {description: Raft node ids of the members., type: list, elements: str, required: true}
   timeout: {description: Seconds to wait at most., type: float, default: 60}
+  root_record: {description: "What runs of generate-root remember here. Empty: do not read it.", type: str, default: ""}
+  attempt_path:
+    description: "Path of the endpoint of attempts at a root token, below /v1/. Empty: do not ask."
+    type: str
+    default: ""
 attributes:
   check_mode: {support: full}
 author: EGI Cloud secret management
@@ -41,6 +46,7 @@ RETURN = r"""
 server: {description: "Health, seal, leader, autopilot's gauges, applied index.", type: dict, returned: always}
 bundle: {description: "The copy's content, uid, gid and mode; null where there is none.", type: dict, returned: always}
 settled: {description: Whether there was nothing left to wait for., type: bool, returned: always}
+root: {description: "The record of generate-root, and the attempt that is under way.", type: dict, returned: always}
 waited: {description: Seconds that were waited., type: float, returned: always}
 """
 
@@ -49,6 +55,8 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "bundle": {"type": "path", "required": True},
     "expected": {"type": "list", "elements": "str", "required": True},
     "timeout": {"type": "float", "default": 60.0},
+    "root_record": {"type": "str", "default": ""},
+    "attempt_path": {"type": "str", "default": ""},
 }
 
 
@@ -60,7 +68,14 @@ def main() -> None:
         bundle = standing.bundle_copy(Path(given["bundle"]))
     except OSError as error:
         module.fail_json(msg=f"The copy of the unseal bundle cannot be read: {error}. Mend or remove it, and run again.")
-    module.exit_json(changed=False, server=seen.server, bundle=bundle, settled=seen.settled, waited=round(seen.waited, 2))
+    module.exit_json(
+        changed=False,
+        server=seen.server,
+        bundle=bundle,
+        settled=seen.settled,
+        waited=round(seen.waited, 2),
+        root=standing.root_attempt(Path(given["socket"]), given["attempt_path"], given["root_record"]),
+    )
 
 
 if __name__ == "__main__":

@@ -44,14 +44,14 @@ class Ceremony:
     def homes(self, *names: str) -> list[str]:
         return [str(self.people[name].path) for name in names]
 
-    def run(self, module: str, **arguments: Any) -> Result:
+    def run(self, module: str, *, family: str = "vault_cluster", **arguments: Any) -> Result:
         given: dict[str, Any] = {
             "nodes": self.cluster.arguments,
             "ca_file": str(self.cluster.ca_file),
             "timeout": 3.0,
             **arguments,
         }
-        result = run_module(f"vault_cluster_{module}", **given)
+        result = run_module(f"{family}_{module}", **given)
         self.outputs.append(result.output)
         return result
 

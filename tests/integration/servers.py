@@ -12,10 +12,12 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible.module_utils.egi_secrets.api import Node
+from ansible.module_utils.egi_secrets.products import OPENBAO
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -92,6 +94,10 @@ class Authority:
         return certificate_file, key_file
 
 
+def _options(listener: Mapping[str, bool]) -> str:
+    return "\n".join(f"  {key} = {str(value).lower()}" for key, value in listener.items())
+
+
 @dataclass
 class Server:
     """One server process and what it is configured with."""
@@ -110,6 +116,10 @@ class Server:
     @property
     def url(self) -> str:
         return f"https://{self.fqdn}:{self.port}"
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / "bao.sock"
 
     @property
     def node(self) -> Node:
@@ -182,7 +192,14 @@ api_addr                = "{server.url}"
 cluster_addr            = "https://{LOOPBACK}:{server.cluster_port}"
 disable_standby_reads   = true
 
+listener "unix" {{
+  address     = "{server.socket}"
+  socket_mode = "0600"
+{_options(OPENBAO.listener_unix)}
+}}
+
 listener "tcp" {{
+{_options(OPENBAO.listener_tcp)}
   address         = "{LOOPBACK}:{server.port}"
   cluster_address = "{LOOPBACK}:{server.cluster_port}"
   tls_cert_file   = "{certificate}"

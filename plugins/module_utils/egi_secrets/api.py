@@ -182,7 +182,7 @@ class Api:
     def __init__(self, node: Node, ca_file: str, timeout: float) -> None:
         self.node = node
         self.timeout = timeout
-        self._ca_file = ca_file
+        self.ca_file = ca_file
         read_ca(ca_file)
         session = requests.Session()
         session.trust_env = False
@@ -282,7 +282,7 @@ class Api:
         Raises:
             NodeError: the leader could not be reached from the node, or is sealed.
         """
-        ca = read_ca(self._ca_file)
+        ca = read_ca(self.ca_file)
         bodies = [{"leader_api_addr": leader.url, "leader_ca_cert": ca, "retry": False}]
         if leader.connect_address:
             # Where the node cannot resolve its peer's name, the address that the controller uses may serve it as well.
@@ -300,14 +300,19 @@ class Api:
                 return
 
     def token_policies(self, token: Secret) -> list[str] | None:
-        """Return the policies of `token` (GET auth/token/lookup-self), or None when the server knows no such token."""
+        """Return the policies of `token`, or None when the server knows no such token."""
+        data = self.token(token)
+        return None if data is None else [str(policy) for policy in data.get("policies") or []]
+
+    def token(self, token: Secret) -> Mapping[str, Any] | None:
+        """Return what the server knows of `token` (GET auth/token/lookup-self), None where it knows no such token."""
         answer = self._call(
             lambda: self._client.adapter.request("get", "/v1/auth/token/lookup-self", headers=_bearer(token))
         )
         if answer.status_code == 403:  # noqa: PLR2004
             return None
-        data = self._accepted(answer, "look the token up").get("data", {})
-        return [str(policy) for policy in data.get("policies") or []]
+        data: Mapping[str, Any] = self._accepted(answer, "look the token up").get("data", {})
+        return data
 
     def revoke_token(self, token: Secret) -> None:
         """Revoke `token` itself and with it its children (PUT auth/token/revoke-self)."""
@@ -330,7 +335,7 @@ class Api:
         try:
             return call()
         except requests.exceptions.SSLError as error:
-            raise TlsError(name, _tls_sentence(self.node, self._ca_file, error)) from None
+            raise TlsError(name, _tls_sentence(self.node, self.ca_file, error)) from None
         except requests.exceptions.Timeout:
             raise UnreachableError(
                 name,

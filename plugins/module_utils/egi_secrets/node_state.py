@@ -329,23 +329,23 @@ def filesystem_of(path: Path) -> Json | None:
     return {"total": usage.total, "free": usage.free, "free_percent": percent, "device": device}
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_SECONDS)
+    def __init__(self, path: Path, timeout: float = _SECONDS) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
         """Connect to the socket instead of to a host."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_SECONDS)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
 
 
 def ask(path: Path, question: str) -> str | None:
     """GET /v1/`question` through the Unix socket; None where there is no answer of status 200."""
-    connection = _UnixConnection(path)
+    connection = UnixConnection(path)
     try:
         connection.request("GET", f"/v1/{question}", headers={"X-Vault-Request": "true"})
         answer = connection.getresponse()

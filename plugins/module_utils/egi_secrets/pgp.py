@@ -145,6 +145,21 @@ def load_public_key(path: str, now: datetime.datetime) -> PublicKey:
     return PublicKey(key.fingerprint, key.user_id, exported.stdout, min(ends, default=None))
 
 
+def encrypt(content: Secret, key: PublicKey) -> str:
+    """Return the armoured message of a secret, encrypted to one key, in memory.
+
+    Raises:
+        PgpError: gpg could not.
+    """
+    with scratch_home() as home:
+        _gpg(["--import"], home=home, stdin=key.binary)
+        command = ["--trust-model", "always", "--armor", "--recipient", key.fingerprint, "--encrypt"]
+        done = _gpg(command, home=home, stdin=content.reveal().encode())
+        if done.returncode != 0 or not done.stdout:
+            raise PgpError(f"gpg could not encrypt to {key.fingerprint} ({_last_line(done.stderr)}).")
+    return done.stdout.decode("ascii")
+
+
 def _refuse_unfit(keys: list[Key], now: datetime.datetime) -> None:
     if any(each.kind in ("sec", "ssb") for key in keys for each in (key, *key.subkeys)):
         raise PgpError(

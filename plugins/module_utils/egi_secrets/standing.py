@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -74,3 +75,25 @@ def bundle_copy(path: Path) -> dict[str, Any] | None:
             }
     except FileNotFoundError:
         return None
+
+
+def root_attempt(socket: Path, path: str, record: str) -> dict[str, Any]:
+    """Tell of an attempt at a root token: what our runs remember of one, and what is under way, whosever it is.
+
+    Args:
+        socket: the server's Unix socket.
+        path: of the endpoint, below /v1/; empty: it is not asked.
+        record: file of what is remembered; empty: it is not read.
+
+    Returns:
+        `record`, text, and `attempt`, the server's answer, None where there is none.
+    """
+    try:
+        text = Path(record).read_text(errors="replace") if record else ""
+    except OSError:
+        text = ""
+    try:
+        attempt = json.loads((node_state.ask(socket, path) if path else None) or "null")
+    except ValueError:
+        attempt = None
+    return {"record": text, "attempt": attempt}

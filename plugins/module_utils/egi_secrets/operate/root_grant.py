@@ -1,0 +1,230 @@
+"""A root token that a quorum of shares made: exchanged at once for one that ends by itself, and revoked.
+
+The server's root tokens never end. So the one that the shares made lives for seconds: with it, a token of the same power
+with a time to live is made, encrypted to its operator and written to a file; then the first is revoked, and what earlier
+runs left over when they were killed is revoked as well. Clear text of a token is in this process's memory alone.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .. import bundle as bundles
+from ..api import Api, Secret
+from ..errors import CeremonyError, PgpError, RefusedError
+from ..pgp import Keyrings, PublicKey, encrypt
+from ..reconcile.server import Server
+from ..root_token import active_node
+from .root_record import Record
+from .root_shares import DISCARD, moment
+
+MARK = "generate-root"  # in the metadata of the tokens that are made here
+_CONCURRENCY = 8
+_FORBIDDEN = 403
+_NOT_FOUND = 404
+_CLOCKS = 5.0  # seconds that the members' clocks may be apart, with room to spare
+
+
+@dataclass
+class Outcome:
+    """What came of it: the record as it is now (None: nothing is left to remember), whether anything changed, sentences."""
+
+    record: Record | None
+    changed: bool
+    messages: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the encrypted token goes on the controller, and for how long it is valid, in s."""
+
+    file: Path
+    ttl: int
+
+
+def grant(apis: list[Api], record: Record, key: PublicKey, homes: list[str], place: Place) -> Outcome:
+    """Exchange the token that the shares made for one that ends.
+
+    Killed anywhere, the next run goes on: a token that it made and nobody can open is found by its mark and revoked.
+
+    Args:
+        apis: the members' APIs.
+        record: with the token that the server encrypted.
+        key: of the operator.
+        homes: GnuPG homes at hand.
+        place: where the result goes.
+
+    Raises:
+        CeremonyError: the operator's key is not at hand, or the token is none of root's.
+    """
+    generated = _decrypted(base64.b64decode(record.message), record, homes, "the root token that the shares made")
+    bundles.prepare_directory(place.file)
+    api = active_node(apis)
+    with Server(api.node, api.ca_file, api.timeout, _CONCURRENCY) as server:
+        server.act_with(generated)
+        policies = api.token_policies(generated)
+        if policies is None:
+            return _resumed(api, record, homes, place)
+        if policies != ["root"]:
+            raise CeremonyError(f"The token that the shares made is no root token (its policies are {', '.join(policies)}).")
+        own = str((server.read("auth/token/lookup-self") or {}).get("accessor"))
+        made = server.write("auth/token/create-orphan", _wanted(record, place.ttl))["auth"]
+        bundles.write(place.file, encrypt(Secret(str(made["client_token"])), key))
+        accessor = str(made["accessor"])
+        told = _sweep(server, record, {own, accessor})
+        api.revoke_token(generated)
+        if api.token_policies(generated) is not None:
+            raise CeremonyError(
+                f"{api.node.name} still accepts the root token that the shares made, after its revocation: run this again, "
+                "and look at that server's journal when it stays so."
+            )
+    told.append("The token that the shares made is revoked, and the server no longer accepts it.")
+    now = float(api.health().second)
+    done = replace(record, message="", nonce="", given=(), accessor=accessor, expires=now + place.ttl, written=now)
+    return Outcome(done, True, [*told, handed_over(done, place)])
+
+
+def handed_over(record: Record, place: Place) -> str:
+    """Say where the token is, how it is read, and how it ends."""
+    return (
+        f"{record.operator} has a root token until {moment(record.expires)}, in {place.file}, encrypted to "
+        f"{record.fingerprint}: `gpg --decrypt {place.file}` shows it. End it as soon as the work is done, with {DISCARD}."
+    )
+
+
+def discard(apis: list[Api], record: Record | None, homes: list[str], file: Path) -> Outcome:
+    """Revoke the token that was handed over, before it ends by itself, and prove that it is gone.
+
+    A token that the shares made and that was not exchanged yet is revoked too. An attempt that wants shares is cancelled on
+    the node, not here; and the file is removed after this, when no node remembers the token any more.
+
+    Args:
+        apis: the members' APIs.
+        record: what is known; None: nothing but what the file tells.
+        homes: GnuPG homes at hand.
+        file: where the encrypted token is on this controller.
+
+    Raises:
+        CeremonyError: the token, or the key that opens it, is not at hand.
+    """
+    api, told = active_node(apis), []
+    valid = record is not None and record.granted(api.health().second)
+    if record is not None and record.message:
+        token = _decrypted(base64.b64decode(record.message), record, homes, "the root token that the shares made")
+        told.append(_revoked(api, token, "The root token that the shares made"))
+    if file.is_file() and (valid or record is None):
+        token = _decrypted(file.read_bytes(), record, homes, f"the token in {file}")
+        told.append(_revoked(api, token, "The root token"))
+    elif record is not None and valid:
+        raise CeremonyError(
+            f"{record.operator} has a root token until {moment(record.expires)}, and this controller has no {file}: let "
+            f"{record.operator} run this where it was made, or wait until it ends by itself."
+        )
+    elif record is not None and record.accessor:
+        told.append("The root token had ended by itself.")
+    return Outcome(None, bool(told), told)
+
+
+def _revoked(api: Api, token: Secret, what: str) -> str:
+    if api.token_policies(token) is None:
+        return f"{what} was not valid any more."
+    api.revoke_token(token)
+    if api.token_policies(token) is not None:
+        raise CeremonyError(f"{api.node.name} still accepts the token after its revocation: run this again.")
+    return f"{what} is revoked, and the server no longer accepts it."
+
+
+def _wanted(record: Record, ttl: int) -> dict[str, Any]:
+    return {
+        "policies": ["root"],
+        "ttl": f"{ttl}s",
+        "explicit_max_ttl": f"{ttl}s",
+        "renewable": False,
+        "no_default_policy": True,
+        "display_name": f"break-glass-{record.operator}",
+        "meta": {"made_by": MARK, "for": record.operator},
+    }
+
+
+def _resumed(api: Api, record: Record, homes: list[str], place: Place) -> Outcome:
+    """Go on where a run was killed after it had revoked the token that the shares made."""
+    if not place.file.is_file():
+        return Outcome(
+            None,
+            True,
+            ["The root token that the shares made is not valid any more, and none was handed over: begin again."],
+        )
+    token = _decrypted(place.file.read_bytes(), record, homes, f"the token in {place.file}")
+    found = api.token(token)
+    if found is None:
+        place.file.unlink()
+        return Outcome(None, True, [f"The token in {place.file} is not valid any more: it was removed. Begin again."])
+    made = float(found["creation_time"])
+    done = replace(
+        record,
+        message="",
+        nonce="",
+        given=(),
+        accessor=str(found["accessor"]),
+        expires=made + float(found["creation_ttl"]),
+        written=float(api.health().second),
+    )
+    return Outcome(done, True, [handed_over(done, place)])
+
+
+def _sweep(server: Server, record: Record, keep: set[str]) -> list[str]:
+    """Revoke what runs of this operator's attempt left over when they were killed, and tell of other root tokens."""
+    told = []
+    accessors = [accessor for accessor in server.names("auth/token/accessors") if accessor not in keep]
+    for token in server.each(accessors, lambda accessor: _by_accessor(server, accessor)):
+        if token.get("policies") != ["root"]:
+            continue
+        if left_over(token, record):
+            server.write("auth/token/revoke-accessor", {"accessor": token["accessor"]})
+            told.append(f"A root token of {moment(token['creation_time'])} that a killed run left over is revoked.")
+        else:
+            ends = f"ends on {token['expire_time']}" if token.get("expire_time") else "never ends"
+            told.append(
+                f"There is another root token, made on {moment(token['creation_time'])}, which {ends} (accessor "
+                f"{token['accessor']}). Where nobody needs it: `bao token revoke -accessor {token['accessor']}`."
+            )
+    return told
+
+
+def left_over(token: Mapping[str, Any], record: Record) -> bool:
+    """Whether a killed run made a root token: it is marked as ours, or shares made it since our attempt began; pure."""
+    if (token.get("meta") or {}).get("made_by") == MARK:
+        return True
+    return token.get("path") == "auth/token/root" and float(token["creation_time"]) >= record.since - _CLOCKS
+
+
+def _by_accessor(server: Server, accessor: str) -> dict[str, Any]:
+    try:
+        answer = server.write("auth/token/lookup-accessor", {"accessor": accessor})
+    except RefusedError as error:  # it ended meanwhile
+        if error.status in (_FORBIDDEN, _NOT_FOUND):
+            return {}
+        raise
+    return dict(answer.get("data") or {})
+
+
+def _decrypted(message: bytes, record: Record | None, homes: list[str], what: str) -> Secret:
+    rings = Keyrings.open(homes)
+    if record is None:  # nobody remembers whose it is
+        for fingerprint in rings.homes:
+            with suppress(PgpError):
+                return rings.decrypt(message, fingerprint, what)
+        raise CeremonyError(
+            f"No key at hand opens {what}: let its operator run this, or remove the file when it is too old."
+        )
+    if not rings.holds(record.fingerprint):
+        raise CeremonyError(
+            f"{what[0].upper()}{what[1:]} is encrypted to {record.operator} ({record.fingerprint}), whose secret key is "
+            f"in no keyring at hand: let {record.operator} run this."
+        )
+    return rings.decrypt(message, record.fingerprint, what)

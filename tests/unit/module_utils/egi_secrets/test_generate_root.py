@@ -1,0 +1,207 @@
+"""Whose attempt is under way, which shares it is given, and what runs tell each other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+
+import pytest
+from ansible.module_utils.egi_secrets.errors import NodeError, RefusedError
+from ansible.module_utils.egi_secrets.operate import root_record, root_status
+from ansible.module_utils.egi_secrets.operate.root_attempt import Attempt, Share, Wanted, pursue, turn, why_afresh
+from ansible.module_utils.egi_secrets.operate.root_grant import left_over
+from ansible.module_utils.egi_secrets.operate.root_record import Record
+from hypothesis import given
+from hypothesis import strategies as st
+
+OURS, THEIRS = "A" * 40, "B" * 40
+RECORD = Record("alice", OURS, "b" * 64, since=100.0, written=100.0)
+ALICE, BOB, CAROL = Share(1, True, "share-1"), Share(2, False, "share-2"), Share(3, False, "share-3")
+WANTED = Wanted("alice", OURS, "key")
+
+
+@dataclass
+class Server:
+    """A server's attempts: what it does by itself, and what strangers do just before each request of ours."""
+
+    threshold: int = 2
+    nonce: str = ""
+    fingerprint: str = ""
+    has: list[str] = field(default_factory=list)
+    count: int = 0
+    strangers: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def _answer(self, message: str = "") -> Attempt:
+        return Attempt(bool(self.nonce), self.nonce, self.fingerprint, len(self.has), self.threshold, message)
+
+    def _before(self, request: str) -> None:
+        self.asked.append(request)
+        deed = self.strangers.pop(0) if self.strangers else ""
+        if deed == "replace":
+            self.begin(THEIRS)
+        elif deed == "share" and self.nonce:
+            self.take("rubbish")
+
+    def begin(self, fingerprint: str) -> None:
+        self.count += 1
+        self.nonce, self.fingerprint, self.has = f"nonce-{self.count}", fingerprint, []
+
+    def take(self, key: str) -> bool:
+        self.has.append(key)
+        if len(self.has) < self.threshold:
+            return True
+        right = all(each.startswith("share-") for each in self.has)
+        self.has = [] if not right else self.has
+        return right
+
+    def look(self) -> Attempt:
+        self._before("look")
+        return self._answer()
+
+    def start(self, pgp_key: str) -> Attempt:
+        self._before("start")
+        if self.nonce:
+            raise RefusedError("", 400, ["root generation already in progress"], "")
+        self.begin(OURS)
+        return self._answer()
+
+    def cancel(self) -> None:
+        self._before("cancel")
+        self.nonce, self.has = "", []
+
+    def submit(self, nonce: str, key: str) -> Attempt:
+        self._before(f"submit {key}")
+        if nonce != self.nonce:
+            raise RefusedError("", 400, ["incorrect nonce supplied"], "")
+        if not self.take(key):
+            raise RefusedError("", 400, ["root generation aborted: invalid key"], "")
+        return self._answer("ciphertext" if len(self.has) >= self.threshold else "")
+
+
+def test_one_operator_after_the_other() -> None:
+    server = Server()
+    first = pursue(server, replace(WANTED, shares=(BOB,)))
+    assert (first.given, first.attempt.message) == ((2,), "")
+    second = pursue(server, replace(WANTED, nonce=first.attempt.nonce, given=first.given, shares=(ALICE,)))
+    assert (second.given, second.attempt.message, second.messages) == ((2, 1), "ciphertext", [])
+
+
+def test_a_strangers_attempt_is_cancelled_before_a_share_is_given() -> None:
+    server = Server()
+    server.begin(THEIRS)
+    outcome = pursue(server, replace(WANTED, shares=(BOB,)))
+    assert server.asked == ["look", "cancel", "start", "submit share-2"]
+    assert "STRANGER" in outcome.messages[0]
+    assert server.fingerprint == OURS
+
+
+@given(st.lists(st.sampled_from(["", "replace", "share"]), max_size=40), st.booleans())
+def test_whatever_strangers_do_no_attempt_of_theirs_has_a_share_of_ours(deeds: list[str], complete: bool) -> None:
+    server = Server(strangers=list(deeds))
+    shares = (ALICE, BOB) if complete else (BOB,)
+    try:
+        outcome = pursue(server, replace(WANTED, shares=shares))
+    except NodeError as error:
+        assert "somebody replaced or spoiled" in str(error) or "does not accept the key" in str(error)
+    else:
+        assert outcome.attempt.fingerprint == OURS
+        assert bool(outcome.attempt.message) == complete
+    if server.fingerprint == THEIRS:
+        assert not [key for key in server.has if key.startswith("share-")]
+
+
+def test_a_stranger_who_comes_each_time_is_told_of_and_bounded() -> None:
+    server = Server(strangers=["replace"] * 100)
+    with pytest.raises(NodeError, match="5 times in a row somebody replaced or spoiled our attempt"):
+        pursue(server, replace(WANTED, shares=(ALICE, BOB)))
+    assert not [request for request in server.asked if request.startswith("submit")] or server.fingerprint == THEIRS
+
+
+def test_a_share_that_completes_is_the_recipients_alone() -> None:
+    assert turn(2, [BOB, CAROL]) == [BOB]
+    assert turn(1, [BOB, CAROL]) == []
+    assert turn(2, [ALICE]) == []
+    assert turn(1, [ALICE]) == [ALICE]
+    assert turn(2, [BOB, ALICE, CAROL]) == [BOB, ALICE]
+    assert turn(3, [ALICE, BOB]) == [BOB]
+
+
+@given(st.integers(1, 6), st.lists(st.booleans(), max_size=6))
+def test_whatever_is_at_hand_the_last_share_is_the_recipients(left: int, own: list[bool]) -> None:
+    shares = [Share(index, mine, f"share-{index}") for index, mine in enumerate(own, start=1)]
+    now = turn(left, shares)
+    assert len(now) <= left
+    assert len(set(now)) == len(now)
+    if len(now) == left:
+        assert now[-1].own
+    else:
+        assert not any(share.own for share in now)
+
+
+@pytest.mark.parametrize(
+    ("seen", "nonce", "given_shares", "expected"),
+    [
+        (Attempt(False, "", "", 0, 2), "", [], ""),
+        (Attempt(True, "n", OURS, 1, 2), "n", [2], None),
+        (Attempt(False, "", "", 0, 2), "n", [2], "is gone"),
+        (Attempt(True, "m", OURS, 0, 2), "n", [], "STRANGER"),
+        (Attempt(True, "m", "", 0, 2), "", [], "no PGP key"),
+        (Attempt(True, "n", THEIRS, 0, 2), "n", [], "not for alice's"),
+        (Attempt(True, "n", OURS, 0, 2), "n", [2], "has 0 shares where our runs gave 1"),
+    ],
+)
+def test_whose_attempt_it_is(seen: Attempt, nonce: str, given_shares: list[int], expected: str | None) -> None:
+    told = why_afresh(seen, WANTED, nonce, given_shares)
+    assert told == expected if not expected else expected in (told or "")
+
+
+def test_a_share_is_in_no_representation() -> None:
+    assert "share-1" not in repr(ALICE)
+    assert "share-1" not in repr(replace(WANTED, shares=(ALICE,)))
+
+
+def test_a_record_comes_back_as_it_was_written_and_the_newest_counts() -> None:
+    record = replace(RECORD, nonce="n", given=(2, 3))
+    assert root_record.parse(record.render()) == record
+    later = replace(record, written=200.0, given=(2, 3, 1))
+    assert root_record.newest([later.render(), record.render(), "", "{}", "no json", "[]"]) == later
+    assert root_record.newest([]) is None
+
+
+@pytest.mark.parametrize("field_name", ["given", "since", "operator"])
+def test_a_record_that_is_damaged_is_none(field_name: str) -> None:
+    content = json.loads(RECORD.render())
+    assert root_record.parse(json.dumps({key: value for key, value in content.items() if key != field_name})) is None
+
+
+def test_what_a_killed_run_left_over() -> None:
+    made = {"policies": ["root"], "path": "auth/token/root", "creation_time": 150, "meta": None}
+    assert left_over(made, RECORD)
+    assert not left_over({**made, "creation_time": 50}, RECORD)
+    assert not left_over({**made, "path": "auth/token/create"}, RECORD)
+    assert left_over({**made, "path": "auth/token/create-orphan", "meta": {"made_by": "generate-root"}}, RECORD)
+
+
+@pytest.mark.parametrize(
+    ("record", "attempts", "expected"),
+    [
+        (None, [], []),
+        (None, [{"started": True, "nonce": "m"}], ["no run of ours started"]),
+        (replace(RECORD, nonce="n"), [{"started": True, "nonce": "n"}], ["An attempt at a root token for alice"]),
+        (
+            replace(RECORD, nonce="n"),
+            [{"started": True, "nonce": "m"}],
+            ["for alice is under way", "no run of ours started"],
+        ),
+        (replace(RECORD, message="x"), [], ["never ends by itself"]),
+        (replace(RECORD, accessor="a", expires=500.0), [], ["alice has a root token until"]),
+        (replace(RECORD, accessor="a", expires=300.0), [], []),
+    ],
+)
+def test_status_tells_what_needs_doing(
+    record: Record | None, attempts: list[dict[str, object]], expected: list[str]
+) -> None:
+    told = root_status.todo([record.render()] if record else [], attempts, 400.0)
+    assert len(told) == len(expected)
+    assert all(words in sentence for words, sentence in zip(expected, told, strict=True))
