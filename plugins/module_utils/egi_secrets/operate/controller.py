@@ -44,11 +44,12 @@ class Process:
 
 @dataclass(frozen=True)
 class Entry:
-    """What /proc says of a process: its parent, when it began, its arguments."""
+    """What /proc says of a process: its parent, when it began, its arguments, and whether it waits only to be buried."""
 
     parent: int
     started: int
     arguments: tuple[str, ...]
+    dead: bool = False
 
 
 def entry(pid: int) -> Entry | None:
@@ -58,7 +59,7 @@ def entry(pid: int) -> Entry | None:
         arguments = (_PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
     except OSError:
         return None
-    return Entry(int(words[1]), int(words[19]), tuple(os.fsdecode(each) for each in arguments))
+    return Entry(int(words[1]), int(words[19]), tuple(os.fsdecode(each) for each in arguments), words[0] in "ZX")
 
 
 def playbook_process(pid: int, look: Callable[[int], Entry | None] = entry) -> int:
@@ -129,7 +130,7 @@ def ended(process: Process, boot: str, look: Callable[[int], Entry | None] = ent
         return False
     seen = look(process.pid)
     if seen is not None:
-        return seen.started != process.started
+        return seen.dead or seen.started != process.started
     try:  # /proc may hide other people's processes; a signal does not
         os.kill(process.pid, 0)
     except ProcessLookupError:

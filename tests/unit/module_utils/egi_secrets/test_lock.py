@@ -238,5 +238,6 @@ def test_a_process_has_ended_when_its_number_is_nobodys_or_another_ones() -> Non
     assert controller.ended(replace(mine, started=mine.started + 1), boot)
     assert controller.ended(replace(mine, pid=2**22 + 1), boot)
     assert not controller.ended(replace(mine, pid=2**22 + 1, boot="another's"), boot)
+    assert controller.ended(mine, boot, lambda _pid: Entry(1, mine.started, (), dead=True))
     # /proc of somebody else's process may be hidden.
     assert not controller.ended(replace(mine, pid=os.getpid()), boot, lambda _pid: None)
