@@ -12,7 +12,8 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -74,7 +75,14 @@ class Lab:
 
     # --- playbooks -----------------------------------------------------------------------------------------------------
 
-    def start(self, playbook: str, *arguments: str, operator: str = "alice", jwt: str = "") -> subprocess.Popen[str]:
+    def start(
+        self,
+        playbook: str,
+        *arguments: str,
+        operator: str = "alice",
+        jwt: str = "",
+        variables: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[str]:
         """Start a playbook with one operator's keyring at the keyboard, and their access token where it is given."""
         environment = os.environ | {
             "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
@@ -84,6 +92,7 @@ class Lab:
             "GNUPGHOME": str(self.state / "gpg" / operator),
             "OIDC_ACCESS_TOKEN": jwt,
             "VAULT_TOKEN": "",
+            **(variables or {}),
         }
         command: list[str | Path] = [Path(sys.executable).with_name("ansible-playbook"), "-i", PROJECT / "inventories/lab"]
         return subprocess.Popen(
@@ -294,11 +303,19 @@ def descendants(pid: int) -> list[int]:
 
 def kill_tree(pid: int) -> None:
     """Kill a process and all that it started at once, as a power cut of the controller does."""
-    for victim in [pid, *descendants(pid)]:
-        try:
-            os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    stopped: set[int] = set()
+    # Held still first: what is killed one by one goes on starting others.
+    while fresh := {pid, *descendants(pid)} - stopped:
+        for victim in fresh:
+            _send(victim, signal.SIGSTOP)
+        stopped |= fresh
+    for victim in stopped:
+        _send(victim, signal.SIGKILL)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> float:

@@ -1,40 +1,33 @@
-"""site.yml on bare hosts, killed at every task that changes something: the next runs converge."""
+"""Operators' playbooks, killed at every task that changes something: the next runs converge, and nothing secret is left."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from kills import Place, Walk, Walker, chosen, report, table
 from lab import Lab
 
-CHANGING = [
-    "Have a user for the server",
-    "Copy the binary",
-    "Write configuration, units and log rotation",
-    "Write TLS files",
-    "Open the cluster port",
-    "Have the server started",
-    "Initialise the cluster",
-    "Keep a copy of the unseal bundle",
-    "Submit the shares",
-]
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Record each walk, and make a test of each place."""
+    lab = Lab()
+    cases = [(walk, place, number) for walk in chosen() for number, place in enumerate(Walker(lab, walk).places())]
+    names = [f"{walk.name}-{number:03} {place}" for walk, place, number in cases]
+    metafunc.parametrize(("walk", "place"), [(walk, place) for walk, place, _ in cases], ids=names)
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["right before", "right after"])
-@pytest.mark.parametrize("task", CHANGING)
-def test_killed_and_run_again(lab: Lab, task: str, *, late: bool) -> None:
-    lab.wipe(hosts=True)
-    seen: list[int] = []
+@pytest.fixture(scope="session", autouse=True)
+def told(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Print what was seen, in the end."""
+    yield
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        for walk in chosen():
+            print(f"\n{table(walk.name)}")
 
-    def here(header: str, number: int) -> bool:
-        if task in header and not seen:
-            seen.append(number)
-        return bool(seen) and number == seen[0] + late
 
-    killed = lab.kill_at("deploy/vault.yml", here)
-    assert killed.returncode < 0, killed.output[-3000:]
-    begun = lab.bundle()["bundle_id"] if (lab.state / "unseal-bundle.json").exists() else None
-    first = lab.run("deploy/vault.yml")
-    assert first.returncode == 0, first.output[-3000:]
-    lab.play("operate/unseal.yml", operator="bob")
-    lab.play("operate/unseal.yml", operator="alice")
-    assert begun in (None, lab.bundle()["bundle_id"])
-    assert lab.play("deploy/vault.yml").recap("changed") == 0
+def test_killed_and_run_again(lab: Lab, walk: Walk, place: Place) -> None:
+    verdict = Walker(lab, walk).kill(place)
+    report(walk.name, verdict)
+    assert verdict.problems == []
+    assert verdict.runs <= len(walk.steps)

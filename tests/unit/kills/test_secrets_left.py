@@ -1,0 +1,86 @@
+"""The search for secrets that were left behind: planted ones are found, and never printed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import scan_for_secrets as scanner
+from secrets_left import PROGRAM, Secret, misplaced
+
+SHARE = Secret("share 0", "00c0ffee" * 8)
+KEY = Secret("server.key, line 1", "MHcCAQEEIplantedplantedplanted", ("/etc/openbao/tls/",))
+SECRETS = [SHARE, KEY]
+VALUES = [each.value.encode() for each in SECRETS]
+TOKEN = "s." + "Abcd1234" * 3
+
+
+def found(place: Path, since: float = 0.0) -> list[tuple[int, str]]:
+    return sorted((number, Path(path).name) for number, path in scanner.scan([str(place)], VALUES, since))
+
+
+def test_planted_secrets_are_found_wherever_they_lie(tmp_path: Path) -> None:
+    (tmp_path / "deep/er").mkdir(parents=True)
+    (tmp_path / "deep/er/log").write_text(f"x{SHARE.value}y")
+    (tmp_path / "binary").write_bytes(b"\0" * 70000 + KEY.value.encode() + b"\xff")
+    (tmp_path / "both").write_text(SHARE.value + KEY.value)
+    (tmp_path / "none").write_text(SHARE.value[:-1])
+    (tmp_path / "empty").write_text("")
+    assert found(tmp_path) == [(0, "both"), (0, "log"), (1, "binary"), (1, "both")]
+
+
+def test_a_token_of_the_server_is_found_though_nobody_knew_it(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f'{{"client_token": "{TOKEN}"}}')
+    (tmp_path / "hmac").write_text(f"hmac-sha256:{TOKEN.replace('.', '')} buss.Abcd1234 words.{'a' * 30}")
+    assert found(tmp_path) == [(scanner.ANY_TOKEN, "token")]
+
+
+def test_what_did_not_change_since_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text(SHARE.value)
+    assert found(tmp_path, since=time.time() + 60) == []
+    assert found(tmp_path, since=time.time() - 60) == [(0, "old")]
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "looked at").mkdir()
+    (tmp_path / "secret").write_text(SHARE.value)
+    (tmp_path / "looked at/link").symlink_to(tmp_path / "secret")
+    assert found(tmp_path / "looked at") == []
+
+
+def test_it_runs_by_itself_on_a_host_and_prints_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(SHARE.value)
+    asked = {
+        "secrets": [base64.b64encode(value).decode() for value in VALUES],
+        "places": [str(tmp_path)],
+        "since": 0,
+        "journal": False,
+    }
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", PROGRAM.read_text()],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == [[0, str(tmp_path / "log")]]
+    assert SHARE.value not in done.stdout + done.stderr
+
+
+def test_a_secret_is_at_home_in_its_own_file_and_nowhere_else() -> None:
+    both = [(1, "/etc/openbao/tls/server.key"), (1, "/srv/server.key"), (0, "/etc/openbao/tls/server.key"), (-1, "/root/x")]
+    said = misplaced(both, SECRETS, "vault-infn")
+    assert said == [
+        "vault-infn:/srv/server.key holds server.key, line 1",
+        "vault-infn:/etc/openbao/tls/server.key holds share 0",
+        "vault-infn:/root/x holds a token",
+    ]
+    assert not any(each.value in "".join(said) for each in SECRETS)
+
+
+def test_the_checkers_own_token_is_at_home() -> None:
+    assert misplaced([(scanner.ANY_TOKEN, "/var/lib/endpoint-failover/token")], SECRETS, "vault-infn") == []

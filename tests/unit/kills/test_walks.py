@@ -1,0 +1,117 @@
+"""The verdict on a kill: what the operators' next runs must come to, on a lab that is made up. The harness can fail."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kills
+import pytest
+from killing import Point
+from kills import Place, Step, Verdict, Walk, Walker, report, sample, table
+from lab import Run
+
+DONE = Run(0, "n1 : ok=9 changed=0 unreachable=0 failed=0")
+CHANGED = Run(0, "n1 : ok=9 changed=2 unreachable=0 failed=0")
+FAILED = Run(2, "fatal: [n1]: FAILED! => \n    msg: it is stuck\nn1 : ok=1 changed=0 unreachable=0 failed=1")
+TELLS = (
+    'echo \'told: {"event": "task", "name": "T"}\'; echo \'told: {"event": "changed", "name": "T", "host": "n1"}\'; sleep 30'
+)
+
+
+class MadeUp:
+    """A lab whose runs end as they are told to."""
+
+    def __init__(self, *runs: Run) -> None:
+        self.runs = iter(runs)
+        self.asked: list[str] = []
+        self.state = Path("/nowhere")
+
+    def start(self, *_: str, **__: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(["sh", "-c", TELLS], stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    def run(self, playbook: str, *_: str, **__: Any) -> Run:
+        self.asked.append(playbook)
+        return next(self.runs)
+
+
+@pytest.fixture(autouse=True)
+def nobody_signs_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+    """No Check-in, no artefacts but the test's, and secrets lie where the test says."""
+    lying: list[str] = []
+    monkeypatch.setattr(kills.Walker, "_keyboard", lambda *_: {})
+    monkeypatch.setattr(kills.Walker, "_leaks", lambda *_: list(lying))
+    monkeypatch.setattr(kills, "ARTEFACTS", tmp_path)
+    yield lying
+
+
+def killed(*runs: Run, steps: int = 1, step: int = 0, **walk: Any) -> tuple[Verdict, MadeUp]:
+    lab = MadeUp(*runs)
+    made = Walk("made-up", tuple(Step(f"{number}.yml") for number in range(steps)), lambda _: (), **walk)
+    return Walker(lab, made).kill(Place(step, Point("T", 0, "after"))), lab  # type: ignore[arg-type]
+
+
+def test_one_operator_runs_again_and_then_nothing_is_left_to_do() -> None:
+    verdict, lab = killed(CHANGED, DONE)
+    assert (verdict.runs, verdict.changed, verdict.problems) == (1, 1, [])
+    assert lab.asked == ["0.yml", "0.yml"]
+
+
+def test_operators_in_turn_go_on_from_the_run_that_was_killed() -> None:
+    verdict, lab = killed(CHANGED, CHANGED, CHANGED, DONE, steps=3, step=1)
+    assert (verdict.runs, verdict.problems) == (2, [])
+    assert lab.asked == ["0.yml", "1.yml", "2.yml", "2.yml"]
+
+
+def test_a_run_that_fails_is_no_good_end_although_the_next_one_converges() -> None:
+    verdict, _ = killed(FAILED, CHANGED, CHANGED, DONE)
+    assert verdict.runs == 2
+    assert "it is stuck" in verdict.problems[0]
+
+
+def test_a_walk_that_always_changes_something_never_converges() -> None:
+    verdict, _ = killed(*[CHANGED] * 4)
+    assert verdict.runs == 0
+    assert "not converged after 2 runs" in verdict.problems[0]
+
+
+def test_what_people_must_mend_is_told_apart() -> None:
+    mended: list[object] = []
+    verdict, _ = killed(FAILED, FAILED, CHANGED, DONE, remedies={"it is stuck": mended.append})
+    assert len(mended) == 1
+    assert verdict.remedy == "it is stuck"
+    assert verdict.problems == []
+
+
+def test_a_secret_that_was_left_is_a_problem(nobody_signs_in: list[str]) -> None:
+    nobody_signs_in.append("n1:/tmp/x holds share 0")
+    verdict, _ = killed(CHANGED, DONE)
+    assert verdict.problems == ["n1:/tmp/x holds share 0, right after the kill", "n1:/tmp/x holds share 0"]
+
+
+def test_a_cluster_that_is_not_whole_is_a_problem() -> None:
+    verdict, _ = killed(CHANGED, DONE, check=lambda _: ["not whole"])
+    assert verdict.problems == ["not whole"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_a_sample_is_the_same_for_a_seed_and_spreads_over_tasks(count: int) -> None:
+    places = [Place(0, Point(name, 0, kind)) for name in "abc" for kind in ("start", "middle", "after")]
+    once = sample(places, count, seed=7)
+    assert once == sample(places, count, seed=7)
+    assert len(once) == count
+    assert max(sum(each.point.name == name for each in once) for name in "abc") == -(-count // 3)
+    assert once == [each for each in places if each in once]
+    assert len({str(sample(places, 1, seed)) for seed in range(20)}) > 3
+
+
+def test_a_report_has_the_last_verdict_on_each_place() -> None:
+    report("w", Verdict("run 1: a, start", problems=["bad"]))
+    report("w", Verdict("run 1: b, start", runs=1, seconds=2.5))
+    report("w", Verdict("run 1: a, start", runs=2, remedy="mend it"))
+    lines = table("w").splitlines()
+    assert len(lines) == 3
+    assert lines[1].split()[-3:] == ["1", "2.5", "well"]
+    assert lines[2].endswith("well, after people mended it: mend it")

@@ -1,0 +1,3 @@
+# The part of ansible-core 2.19's Task that this project uses; ansible-core ships no types.
+class Task:
+    def get_name(self) -> str: ...
