@@ -14,8 +14,9 @@ from ansible.module_utils.egi_secrets.api import Secret
 from ansible.module_utils.egi_secrets.errors import ReconcileError, SecretsError
 from ansible.module_utils.egi_secrets.operate.session import leader_of
 from ansible.module_utils.egi_secrets.reconcile import declare
-from ansible.module_utils.egi_secrets.reconcile.acting import Credentials, acting
-from ansible.module_utils.egi_secrets.reconcile.apply import Run
+from ansible.module_utils.egi_secrets.reconcile.acting import Credentials, RootGoneError, acting
+from ansible.module_utils.egi_secrets.reconcile.apply import Outcome, Run
+from ansible.module_utils.egi_secrets.reconcile.plan import NOTHING
 from ansible.module_utils.egi_secrets.reconcile.proof import Proof
 from ansible.module_utils.egi_secrets.reconcile.report import diff_of, plan_of, sentences
 from ansible.module_utils.egi_secrets.reconcile.server import Server
@@ -319,13 +320,16 @@ def reconcile(params: dict[str, Any], *, check_mode: bool, diff: bool) -> dict[s
     )
     prove = params["prove"]
     proof = Proof(Secret(prove["jwt"].strip()), prove["login_path"], prove["login_roles"])
-    with (
-        Server(
-            leader_of(arguments.connection(params))[0], params["ca_file"], params["timeout"], params["concurrency"]
-        ) as server,
-        acting(server, credentials) as name,
-    ):
-        outcome = Run(server, declaration, proof, access_only=params["access_only"]).run(check_mode=check_mode)
+    try:
+        with (
+            Server(
+                leader_of(arguments.connection(params))[0], params["ca_file"], params["timeout"], params["concurrency"]
+            ) as server,
+            acting(server, credentials) as name,
+        ):
+            outcome = Run(server, declaration, proof, access_only=params["access_only"]).run(check_mode=check_mode)
+    except RootGoneError as error:  # nothing to hand over: what comes next acts as an operator, and has the bundle say so
+        outcome, name = Outcome(NOTHING, changed=False, notes=[str(error)]), "nobody"
     return {
         "changed": outcome.changed,
         "plan": plan_of(outcome.plan),

@@ -11,7 +11,11 @@ from .. import root_token
 from ..api import Secret
 from ..errors import ReconcileError, RefusedError, SecretsError
 from .proof import log_in
-from .server import Server
+from .server import FORBIDDEN, Server
+
+
+class RootGoneError(ReconcileError):
+    """The server does not know the first root token any more, which the bundle calls valid."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ def acting(server: Server, credentials: Credentials) -> Iterator[str]:
         As whom, for people to read.
 
     Raises:
+        RootGoneError: it is the root token, and it has been revoked.
         ReconcileError: there are none, or the login was refused.
         SecretsError: the root token cannot be decrypted.
     """
@@ -67,9 +72,22 @@ def acting(server: Server, credentials: Credentials) -> Iterator[str]:
                 "OIDC_ACCESS_TOKEN in the environment."
             )
         server.act_with(root_token.decrypt(bundle, list(credentials.gnupg_homes)))
+        _refuse_what_is_gone(server)
         yield "the first root token"
     else:
         raise ReconcileError("Nobody is at the keyboard: export OIDC_ACCESS_TOKEN as an operator, or VAULT_TOKEN.")
+
+
+def _refuse_what_is_gone(server: Server) -> None:
+    try:
+        server.request("GET", "auth/token/lookup-self")
+    except RefusedError as error:
+        if error.status != FORBIDDEN:
+            raise
+        raise RootGoneError(
+            "The server does not know the first root token any more, and the bundle calls it valid: the run that revoked it "
+            "was cut off. Operators log in as themselves."
+        ) from None
 
 
 def _log_in(server: Server, credentials: Credentials) -> Secret:

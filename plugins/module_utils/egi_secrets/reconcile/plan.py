@@ -60,6 +60,9 @@ class Plan:
         return bool(self.steps or self.folders)
 
 
+NOTHING = Plan([], [], [], [], [])
+
+
 def make(
     wanted: Iterable[Wanted], live: Live, ledger: Ledger, *, vos: Iterable[str], remove: Iterable[str], partial: bool = False
 ) -> Plan:

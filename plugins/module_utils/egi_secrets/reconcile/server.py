@@ -24,6 +24,7 @@ from ..errors import RefusedError, UnreachableError
 
 RATE_LIMIT_PATIENCE = 30.0  # seconds; users' own limits count for this address too
 TOO_MANY = 429
+FORBIDDEN = 403
 NOT_FOUND = 404
 METHOD_NOT_ALLOWED = 405
 _OK = range(200, 300)
