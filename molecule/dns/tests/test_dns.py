@@ -386,6 +386,18 @@ def test_a_new_host_secret_counts_at_once(lab: Lab) -> None:
     move(lab, "192.0.2.73")
 
 
+def test_settings_that_a_killed_run_wrote_count_after_the_next(lab: Lab) -> None:
+    port = ("-e", '{"dyndns_server_port": 8443}')
+    killed = lab.kill_at("deploy/dyndns.yml", lambda header, _: "Have the database run" in header, *port)
+    assert killed.returncode < 0
+    try:
+        lab.play("deploy/dyndns.yml", *port)
+        assert ":8443" in lab.ssh(DYNDNS, "ss -Hltn")
+    finally:
+        lab.play("deploy/dyndns.yml")
+    assert lab.play("deploy/dyndns.yml").recap("changed") == 0
+
+
 @pytest.mark.parametrize("host", [PRIMARY, SECONDARY, DYNDNS])
 def test_each_host_comes_back_from_a_reboot(lab: Lab, host: str) -> None:
     move(lab, "192.0.2.80")
