@@ -398,6 +398,18 @@ def test_settings_that_a_killed_run_wrote_count_after_the_next(lab: Lab) -> None
     assert lab.play("deploy/dyndns.yml").recap("changed") == 0
 
 
+def test_a_unit_that_a_killed_run_wrote_counts_after_the_next(lab: Lab) -> None:
+    drop_in = "/etc/systemd/system/named.service.d/hardening.conf"
+    lab.ssh(PRIMARY, f"echo '# older' >> {drop_in}; systemctl daemon-reload; systemctl restart named")
+    which = "systemctl show --property=MainPID --value named"
+    older = lab.ssh(PRIMARY, which)
+    killed = lab.kill_at("deploy/dns.yml", lambda header, _: "Keep it in mind" in header)
+    assert killed.returncode < 0
+    lab.play("deploy/dns.yml")
+    assert lab.ssh(PRIMARY, which) != older
+    assert lab.play("deploy/dns.yml").recap("changed") == 0
+
+
 @pytest.mark.parametrize("host", [PRIMARY, SECONDARY, DYNDNS])
 def test_each_host_comes_back_from_a_reboot(lab: Lab, host: str) -> None:
     move(lab, "192.0.2.80")
