@@ -123,6 +123,7 @@ def service_status(
     """
     # Here, since every task of a run loads this file and few need them.
     from ansible.module_utils.egi_secrets import bundle as bundles  # noqa: PLC0415
+    from ansible.module_utils.egi_secrets import proving  # noqa: PLC0415
     from ansible.module_utils.egi_secrets.errors import BundleError  # noqa: PLC0415
 
     known, copies, problems = list(hosts), {}, []
@@ -137,6 +138,7 @@ def service_status(
     except BundleError as error:
         problems.append(str(error))
         kept = next(iter(copies.values()))
+    problems += proving.todo(kept) if kept else []
     states = [
         {"node_id": host["vault_node_id"], "site": host["site_name"], "state": host.get("vault_server_state")}
         for host in known

@@ -94,7 +94,7 @@ def take(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         snapshot.Release(products.product_named(params["product"]), Path(params["binary"])),
         taken.path,
         kept,
-        unseal.ShareBox(kept, params["gnupg_homes"]),
+        unseal.ShareBox(kept.keys, params["gnupg_homes"]),
         leader.seal_status().cluster_id,
     )
     return {

@@ -217,6 +217,10 @@ class Api:
             role = "standby" if body.get("standby") else "active"
         return Health(role=role, second=int(body["server_time_utc"]), cluster_id=str(body.get("cluster_id") or ""))
 
+    def raft_index(self) -> int:
+        """Return the Raft index up to which this node has applied entries to its disk (GET sys/leader); 0: it tells none."""
+        return int(self._checked(self._client.sys.read_leader_status, "tell its Raft index").get("raft_applied_index") or 0)
+
     def initialise(self, share_keys: list[str], threshold: int, root_token_key: str) -> InitAnswer:
         """Initialise the cluster on this node (PUT sys/init); the answer is given only once.
 

@@ -1,14 +1,13 @@
 """The unseal bundle: the only copy of a cluster's keys, every one of them encrypted to its operator.
 
 It holds PGP ciphertext alone, so it may be shown and copied; what it must not be is lost. The controller has one copy,
-every node another. Two copies are of the same keys when their `bundle_id` is the same.
+every node another. Two copies are of the same keys when their `bundle_id` is the same. A rekey is recorded here too, step by
+step, so that the next operator's run finds it on the nodes: of copies of one cluster the newest counts.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-import hashlib
 import json
 import os
 import stat
@@ -20,8 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BundleError
+from .keys import (
+    KeySet,
+    Pending,
+    Previous,
+    Retired,
+    Share,
+    exactly,
+    key_set_from,
+    message_of,
+    pending_from,
+    previous_from,
+    retired_from,
+    shares_from,
+    typed,
+)
 
-FORMAT = 1
+FORMAT = 1  # of a bundle whose keys are the first, and which no rekey is changing
+REKEYED_FORMAT = 2
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 
@@ -29,23 +44,8 @@ DIRECTORY_MODE = 0o700
 _STALE_AFTER = 600
 
 _FIELDS = {"format", "bundle_id", "cluster_name", "created", "threshold", "shares", "root_token"}
-_SHARE_FIELDS = {"index", "operator", "fingerprint", "message"}
+_REKEY_FIELDS = {"serial", "replaces", "pending", "previous"}
 _ROOT_FIELDS = {"operator", "fingerprint", "message", "revoked_at"}
-
-
-@dataclass(frozen=True)
-class Share:
-    """One share: `index` from 1, its operator, the primary fingerprint, and the message (base64 of binary OpenPGP)."""
-
-    index: int
-    operator: str
-    fingerprint: str
-    message: str
-
-    @property
-    def ciphertext(self) -> bytes:
-        """The binary OpenPGP message."""
-        return base64.b64decode(self.message)
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,10 @@ class Bundle:
         threshold: shares needed to unseal.
         shares: all of them, in order.
         root_token: the first root token.
+        serial: counts the changes of a rekey; of two copies with the same keys the greater is the newer.
+        replaces: what is remembered of earlier keys, the first one first.
+        pending: a rekey under way.
+        previous: the keys before, while a member may still want them.
     """
 
     cluster_name: str
@@ -80,23 +84,44 @@ class Bundle:
     threshold: int
     shares: tuple[Share, ...]
     root_token: RootToken
+    serial: int = 0
+    replaces: tuple[Retired, ...] = ()
+    pending: Pending | None = None
+    previous: Previous | None = None
+
+    @property
+    def keys(self) -> KeySet:
+        """The keys in force, unless a rekey is closing."""
+        return KeySet(self.threshold, self.shares)
 
     @property
     def bundle_id(self) -> str:
         """SHA-256 over the threshold and the shares: what identifies these keys."""
-        covered = json.dumps(
-            {"threshold": self.threshold, "shares": [asdict(share) for share in self.shares]}, sort_keys=True
-        )
-        return hashlib.sha256(covered.encode()).hexdigest()
+        return self.keys.key_id
 
     @property
     def operators(self) -> list[str]:
         """The share-holders, each once, in order."""
-        return list(dict.fromkeys(share.operator for share in self.shares))
+        return self.keys.operators
+
+    def candidates(self, node: str) -> list[KeySet]:
+        """Return the keys that a sealed node may want, the likelier first."""
+        if self.pending is not None and self.pending.closing:
+            return [self.pending.keys, self.keys]
+        if self.previous is not None and node in self.previous.unproven:
+            return [self.previous.keys, self.keys]
+        return [self.keys]
+
+    def known_numbers(self) -> set[tuple[int, int]]:
+        """Return thresholds and numbers of shares that a member may tell; a standby tells those of its start."""
+        pending = [self.pending.keys.numbers] if self.pending is not None and self.pending.closing else []
+        return {self.keys.numbers, *pending, *((each.threshold, each.shares) for each in self.replaces)}
 
     def render(self) -> str:
         """Return the bundle as JSON, the same text for the same content."""
-        content = {"format": FORMAT, "bundle_id": self.bundle_id, **asdict(self)}
+        content = {"format": REKEYED_FORMAT, "bundle_id": self.bundle_id, **asdict(self)}
+        if not (self.serial or self.replaces or self.pending or self.previous):
+            content = {key: value for key, value in content.items() if key not in _REKEY_FIELDS} | {"format": FORMAT}
         return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
     def summary(self) -> dict[str, object]:
@@ -108,7 +133,16 @@ class Bundle:
             "shares": [f"{share.index}: {share.operator} {share.fingerprint}" for share in self.shares],
             "root_token": f"{self.root_token.operator} {self.root_token.fingerprint}",
             "root_token_revoked_at": self.root_token.revoked_at,
+            "rekey": self._rekey(),
         }
+
+    def _rekey(self) -> str:
+        if self.pending is not None:
+            stage = "closing" if self.pending.closing else "dealt" if self.pending.shares else "begun"
+            return f"{stage}: {self.pending.attempt.threshold} of {len(self.pending.attempt.holders)} shares"
+        if self.previous is not None:
+            return f"not yet seen on {', '.join(self.previous.unproven)}"
+        return "none"
 
 
 def parse(text: str, place: str) -> Bundle:
@@ -119,25 +153,34 @@ def parse(text: str, place: str) -> Bundle:
         place: where it comes from, for messages.
 
     Raises:
-        BundleError: it is not exactly a bundle of format 1, or its id does not match its shares.
+        BundleError: it is not exactly a bundle of format 1 or 2, or its id does not match its shares.
     """
     try:
         content = json.loads(text)
         if not isinstance(content, dict):
             raise TypeError("it is no JSON object")
-        if content.get("format") != FORMAT:
-            raise ValueError(f"its format is {content.get('format')!r} where this version of the playbooks knows {FORMAT}")
-        _exactly(content, _FIELDS, "the bundle")
-        shares = tuple(_share(each, index) for index, each in enumerate(_typed(content, "shares", list), start=1))
+        kind = content.get("format")
+        if kind not in (FORMAT, REKEYED_FORMAT) or isinstance(kind, bool):
+            raise ValueError(
+                f"its format is {kind!r} where this version of the playbooks knows {FORMAT} and {REKEYED_FORMAT}"
+            )
+        exactly(content, _FIELDS | (_REKEY_FIELDS if kind == REKEYED_FORMAT else set()), "the bundle")
+        keys = key_set_from(typed(content, "threshold", int), shares_from(typed(content, "shares", list)))
         bundle = Bundle(
-            cluster_name=_typed(content, "cluster_name", str),
-            created=_typed(content, "created", str),
-            threshold=_typed(content, "threshold", int),
-            shares=shares,
-            root_token=_root_token(_typed(content, "root_token", dict)),
+            cluster_name=typed(content, "cluster_name", str),
+            created=typed(content, "created", str),
+            threshold=keys.threshold,
+            shares=keys.shares,
+            root_token=_root_token(typed(content, "root_token", dict)),
         )
-        if not 1 <= bundle.threshold <= len(shares):
-            raise ValueError(f"its threshold is {bundle.threshold} of {len(shares)} shares")
+        if kind == REKEYED_FORMAT:
+            bundle = replace(
+                bundle,
+                serial=typed(content, "serial", int),
+                replaces=retired_from(typed(content, "replaces", list)),
+                pending=pending_from(content["pending"]),
+                previous=previous_from(content["previous"]),
+            )
         if content["bundle_id"] != bundle.bundle_id:
             raise ValueError("its bundle_id does not match its shares")
     except (ValueError, TypeError) as error:
@@ -148,63 +191,24 @@ def parse(text: str, place: str) -> Bundle:
     return bundle
 
 
-def _share(content: object, index: int) -> Share:
-    if not isinstance(content, dict):
-        raise TypeError(f"share {index} is no object")
-    _exactly(content, _SHARE_FIELDS, f"share {index}")
-    share = Share(
-        index=_typed(content, "index", int),
-        operator=_typed(content, "operator", str),
-        fingerprint=_typed(content, "fingerprint", str),
-        message=_message(content),
-    )
-    if share.index != index:
-        raise ValueError(f"share {index} has index {share.index}")
-    return share
-
-
 def _root_token(content: dict[str, Any]) -> RootToken:
-    _exactly(content, _ROOT_FIELDS, "root_token")
+    exactly(content, _ROOT_FIELDS, "root_token")
     revoked_at = content["revoked_at"]
     if revoked_at is not None and not isinstance(revoked_at, str):
         raise TypeError("revoked_at is neither null nor a timestamp")
     return RootToken(
-        operator=_typed(content, "operator", str),
-        fingerprint=_typed(content, "fingerprint", str),
-        message=_message(content),
+        operator=typed(content, "operator", str),
+        fingerprint=typed(content, "fingerprint", str),
+        message=message_of(content),
         revoked_at=revoked_at,
     )
-
-
-def _exactly(content: Mapping[str, Any], fields: set[str], what: str) -> None:
-    if set(content) != fields:
-        odd = sorted(set(content) ^ fields)
-        raise ValueError(f"{what} lacks or has unknown fields: {', '.join(odd)}")
-
-
-def _typed(content: Mapping[str, Any], key: str, kind: type) -> Any:  # noqa: ANN401  # of that kind
-    value = content[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"{key} is no {kind.__name__}")
-    return value
-
-
-def _message(content: Mapping[str, Any]) -> str:
-    message: str = _typed(content, "message", str)
-    try:
-        decoded = base64.b64decode(message, validate=True)
-    except binascii.Error:
-        decoded = b""
-    if not decoded or not decoded[0] & 0x80:  # RFC 4880, 4.2: bit 7 of a packet's first octet is set
-        raise ValueError("a message is no base64 of an OpenPGP message")
-    return message
 
 
 def reconcile(copies: Mapping[str, Bundle]) -> Bundle:
     """Return the one bundle that all copies are of.
 
-    The root token's revocation is the one thing that changes in a bundle's life: a copy that knows of it is newer than
-    one that does not, and wins.
+    Two things change in a bundle's life. The root token's revocation: a copy that knows of it wins. And a rekey: copies with
+    the keys before it, or with less of it, are older and lose.
 
     Args:
         copies: place → bundle found there; at least one.
@@ -212,9 +216,12 @@ def reconcile(copies: Mapping[str, Bundle]) -> Bundle:
     Raises:
         BundleError: they are of different clusters or keys; the message lists who has which.
     """
+    newest = max(copies.values(), key=_age)
+    older = {newest.bundle_id, *(each.bundle_id for each in newest.replaces)}
     kinds: dict[str, list[str]] = {}
     for place, bundle in copies.items():
-        kinds.setdefault(_unrevoked(bundle).render(), []).append(place)
+        same = bundle.cluster_name == newest.cluster_name and _root_of(bundle) == _root_of(newest)
+        kinds.setdefault("" if same and bundle.bundle_id in older else _unrevoked(bundle).render(), []).append(place)
     if len(kinds) > 1:
         listed = "; ".join(
             f"{' and '.join(places)}: {copies[places[0]].cluster_name} of {copies[places[0]].created}, "
@@ -226,8 +233,17 @@ def reconcile(copies: Mapping[str, Bundle]) -> Bundle:
             "others aside (do not delete them) and run again."
         )
     revocations = [bundle.root_token.revoked_at for bundle in copies.values() if bundle.root_token.revoked_at]
-    one = next(iter(copies.values()))
-    return mark_revoked(one, min(revocations)) if revocations else one
+    return mark_revoked(newest, min(revocations)) if revocations else newest
+
+
+def _age(bundle: Bundle) -> tuple[int, int, bool, str]:
+    """Return what sorts copies by age. Two of one serial come of runs that were cut off; the one that is further counts."""
+    pending = bundle.pending
+    return len(bundle.replaces), bundle.serial, pending is not None and pending.closing, bundle.render()
+
+
+def _root_of(bundle: Bundle) -> tuple[str, str, str]:
+    return bundle.created, bundle.root_token.fingerprint, bundle.root_token.message
 
 
 def mark_revoked(bundle: Bundle, revoked_at: str | None) -> Bundle:
@@ -344,7 +360,27 @@ def _write_beside(path: Path, text: str) -> Path:
     return temporary
 
 
-def shares_of(bundle: Bundle, fingerprints: Iterable[str]) -> list[Share]:
+def archive(path: Path, bundle: Bundle, keys: KeySet) -> Path:
+    """Keep keys that are no longer in force in a file of their own beside the bundle: they open older snapshots.
+
+    Args:
+        path: the bundle file.
+        bundle: whose keys they were.
+        keys: these.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: the disk is full or the directory is not writable.
+    """
+    kept = replace(bundle, threshold=keys.threshold, shares=keys.shares, serial=0, replaces=(), pending=None, previous=None)
+    place = path.with_name(f"{path.stem}.retired-{keys.key_id[:12]}{path.suffix}")
+    write(place, kept.render())
+    return place
+
+
+def shares_of(keys: KeySet, fingerprints: Iterable[str]) -> list[Share]:
     """Return the shares that are encrypted to one of these primary fingerprints, in order."""
     wanted = set(fingerprints)
-    return [share for share in bundle.shares if share.fingerprint in wanted]
+    return [share for share in keys.shares if share.fingerprint in wanted]

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import bundle as bundles
+from . import proving
 from .api import Api
-from .bundle import Bundle, RootToken, Share
+from .bundle import Bundle, RootToken
 from .cluster import NodeState, observe_nodes
 from .errors import BundleError, BundleNotWrittenError, CeremonyError, NodeError, PgpError, RefusedError, UnreachableError
+from .keys import Share
 from .pgp import PublicKey, load_public_key
 from .preflight import Operator, check_membership, check_shares
 
@@ -121,7 +123,9 @@ def _refuse_foreign(states: list[NodeState], kept: Bundle, bundle_file: str) -> 
     for state in states:
         if state.status and state.initialized and state.status.threshold:
             wants = (state.status.threshold, state.status.shares)
-            if wants != (kept.threshold, len(kept.shares)):
+            # One that is open tells the numbers that it was opened by; one that is sealed those that it wants now.
+            able = {keys.numbers for keys in kept.candidates(state.name)} if state.sealed else kept.known_numbers()
+            if wants not in able:
                 raise CeremonyError(
                     f"{state.name} is unsealed by {wants[0]} of {wants[1]} shares and the unseal bundle has "
                     f"{kept.threshold} of {len(kept.shares)}: it is not this cluster's, or from before a rekey; find "
@@ -133,11 +137,13 @@ def compare_with_inventory(kept: Bundle, plan: Plan) -> list[str]:
     """Return what bundle and inventory disagree on, with the remedy; pure."""
     held = {name: sum(share.operator == name for share in kept.shares) for name in kept.operators}
     wanted = {operator.name: operator.shares for operator in plan.operators}
+    if kept.pending is not None:
+        return proving.todo(kept)
     if (held, kept.threshold) == (wanted, plan.threshold):
         return []
     return [
         f"The inventory wants {plan.threshold} of {_dealt(wanted)}, and the cluster's keys are {kept.threshold} of "
-        f"{_dealt(held)}: a rekey deals them anew (docs/key-ceremony.md says how), or correct "
+        f"{_dealt(held)}: playbooks/operate/rekey.yml deals them anew, or correct "
         "vault_cluster_operators and vault_cluster_threshold."
     ]
 
@@ -192,20 +198,18 @@ def run(apis: list[Api], plan: Plan, bundle_file: str, node_bundles: Mapping[str
     kept = decide(states, copies, str(path), unasked)
     before = own.bundle.summary() if own else None
     if kept is not None:
+        messages = [f"The unseal bundle was taken from an interrupted write, {rescued[0][0]}."] if rescued else []
+        kept, proven, warned = proving.look(kept, apis)
         text = kept.render()
         changed = own is None or own.text != text or not own.private
         if changed and not check_mode:
             bundles.prepare_directory(path)
+            if own is not None and own.bundle.bundle_id != kept.bundle_id:
+                _archive(path, own.bundle)
             _write(path, text)
-        return Outcome(
-            changed,
-            kept,
-            before,
-            kept.summary(),
-            warnings=compare_with_inventory(kept, plan),
-            messages=[f"The unseal bundle was taken from an interrupted write, {rescued[0][0]}."] if rescued else [],
-        )
-    keys = _load_keys(plan)
+        warnings = [*compare_with_inventory(kept, plan), *warned]
+        return Outcome(changed, kept, before, kept.summary(), [*messages, *proven], warnings)
+    keys = load_keys(plan)
     if check_mode:
         after: dict[str, object] = {
             "threshold": plan.threshold,
@@ -252,6 +256,16 @@ def _write(path: Path, text: str) -> None:
         ) from None
 
 
+def _archive(path: Path, replaced: Bundle) -> None:
+    try:
+        bundles.archive(path, replaced, replaced.keys)
+    except OSError as error:
+        raise BundleError(
+            f"The keys that a rekey replaced could not be kept beside {path} ({error.strerror}): they open older snapshots; "
+            "make its directory writable and run again."
+        ) from None
+
+
 @contextmanager
 def signals_held() -> Iterator[None]:
     """Hold back the signals by which an operator or a closing terminal ends a program; they arrive afterwards.
@@ -266,7 +280,13 @@ def signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
-def _load_keys(plan: Plan) -> dict[str, PublicKey]:
+def load_keys(plan: Plan) -> dict[str, PublicKey]:
+    """Return every operator's public key, fit to deal shares to.
+
+    Raises:
+        CeremonyError: the plan deals shares that make no sense.
+        PgpError: a key is not fit.
+    """
     failures = check_shares(plan.operators, plan.threshold)
     if plan.root_token_operator not in [operator.name for operator in plan.operators]:
         failures.append(

@@ -127,7 +127,7 @@ def revoke(apis: list[Api], bundle_file: str, homes: list[str], *, check_mode: b
 
 def _refuse_other_keys(api: Api, bundle: Bundle) -> None:
     status = api.seal_status()
-    if (status.threshold, status.shares) != (bundle.threshold, len(bundle.shares)):
+    if (status.threshold, status.shares) not in bundle.known_numbers():
         raise CeremonyError(
             f"{api.node.name} is unsealed by {status.threshold} of {status.shares} shares and the bundle has "
             f"{bundle.threshold} of {len(bundle.shares)}: it is another cluster's, or from before a rekey; nothing was "

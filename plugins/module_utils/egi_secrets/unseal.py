@@ -12,6 +12,10 @@ What was found of the real server (OpenBao 2.7.2), and leans on here:
 * POST sys/storage/raft/join just before the last share makes that exchange immediate (1.1 s instead of 4 to 5 s) and
   turns a wrong key into an error. It changes nothing on a node that is a member. So it precedes every attempt that
   could join.
+
+After a rekey a node may want the keys from before it, if it was down meanwhile, and may not tell: the numbers can be the
+same. Which of the two sets an attempt is of must be known to the next operator, who sees nothing of it but its nonce. So the
+nonce says it: the server draws one for each attempt, and an attempt is begun again until its last bit is the set's.
 """
 
 from __future__ import annotations
@@ -21,9 +25,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .api import Api, SealStatus, Secret, in_parallel
-from .bundle import Bundle, Share, shares_of
+from .bundle import Bundle, shares_of
 from .cluster import NodeState, by_name, observe_nodes, wedged_sentence
 from .errors import CeremonyError, NodeError, RefusedError, SecretsError, UnreachableError
+from .keys import KeySet, Share
 from .pgp import Keyrings
 
 UNSEAL_PLAYBOOK = "playbooks/operate/unseal.yml"
@@ -31,6 +36,8 @@ UNSEAL_PLAYBOOK = "playbooks/operate/unseal.yml"
 _POLL = 0.15
 # The last share of a joining node is answered when its retry_join has come round: 2 s, twice for good measure.
 _SUBMIT_TIMEOUT = 15.0
+# Nonces drawn until one says which set an attempt is of; each does with even chances.
+_DRAWS = 40
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class NodeReport:
         messages: sentences.
         failures: sentences; the run fails when any node has one.
         disturbed: whether an attempt was reset.
+        keys: the keys that it was asked with last; None: it was not asked.
     """
 
     before: NodeState
@@ -62,6 +70,7 @@ class NodeReport:
     messages: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     disturbed: bool = False
+    keys: KeySet | None = None
 
     @property
     def progress(self) -> int:
@@ -112,12 +121,12 @@ class Outcome:
 
 
 class ShareBox:
-    """The shares that the keyrings at hand can decrypt: once, and only when some node needs them."""
+    """The shares that the keyrings at hand can decrypt: once, and only when somebody needs them."""
 
-    def __init__(self, bundle: Bundle, homes: list[str]) -> None:
-        self._bundle = bundle
+    def __init__(self, keys: KeySet, homes: list[str], keyrings: Keyrings | None = None) -> None:
+        self._keys = keys
         self._homes = homes
-        self._keyrings: Keyrings | None = None
+        self._keyrings = keyrings
         self._opened: list[Secret] | None = None
 
     @property
@@ -128,7 +137,7 @@ class ShareBox:
     @property
     def count(self) -> int:
         """How many shares can be sent: those that can be decrypted, and no more than are needed."""
-        return len(self._wanted())
+        return len(self.wanted)
 
     def open(self) -> list[Secret]:
         """Decrypt them.
@@ -140,16 +149,22 @@ class ShareBox:
             keyrings = self._rings()
             self._opened = [
                 keyrings.decrypt(share.ciphertext, share.fingerprint, f"share {share.index} of {share.operator}")
-                for share in self._wanted()
+                for share in self.wanted
             ]
         return self._opened
 
-    def _wanted(self) -> list[Share]:
+    @property
+    def wanted(self) -> list[Share]:
+        """The shares that can be sent."""
         # A threshold of ours suffices whatever a node has already; each further one could be another PIN to type.
-        return self._held()[: self._bundle.threshold]
+        return self._held()[: self._keys.threshold]
 
     def _held(self) -> list[Share]:
-        return shares_of(self._bundle, self._rings().homes)
+        return shares_of(self._keys, self._rings().homes)
+
+    def beside(self, keys: KeySet) -> ShareBox:
+        """Return a box for other keys, of the same keyrings."""
+        return ShareBox(keys, self._homes, self._rings())
 
     def _rings(self) -> Keyrings:
         if self._keyrings is None:
@@ -157,7 +172,14 @@ class ShareBox:
         return self._keyrings
 
 
-def submit(api: Api, shares: list[Secret], status: SealStatus, prepare: Callable[[], None]) -> SubmitResult:
+def mark_of(nonce: str) -> int:
+    """Return which of two sets of shares an attempt is of, by its nonce: 0 or 1; pure."""
+    return int(nonce[-1:] or "0", 16) & 1
+
+
+def submit(
+    api: Api, shares: list[Secret], status: SealStatus, prepare: Callable[[], None], mark: int | None = None
+) -> SubmitResult:
     """Send one node the shares at hand, until it is unsealed or none is left.
 
     An attempt that fails with somebody else's shares in it is started afresh once, with ours alone.
@@ -167,6 +189,7 @@ def submit(api: Api, shares: list[Secret], status: SealStatus, prepare: Callable
         shares: ours.
         status: its seal status now.
         prepare: called before a share that may complete the attempt.
+        mark: what the nonce of an attempt that we begin must say; None: the node can want one set only.
 
     Returns:
         What came of it.
@@ -176,17 +199,17 @@ def submit(api: Api, shares: list[Secret], status: SealStatus, prepare: Callable
     """
     others = status.progress
     try:
-        return SubmitResult(_send(api, shares, status, prepare))
+        return SubmitResult(_send(api, shares, status, prepare, mark))
     except RefusedError as error:
-        if not _is_wrong_key(error):
+        if not is_wrong_key(error):
             raise
     fresh = api.reset_unseal()
     if not others:
         return SubmitResult(fresh, wrong=True)
     try:
-        return SubmitResult(_send(api, shares, fresh, prepare), afresh=True)
+        return SubmitResult(_send(api, shares, fresh, prepare, mark), afresh=True)
     except RefusedError as error:
-        if not _is_wrong_key(error):
+        if not is_wrong_key(error):
             raise
     return SubmitResult(api.reset_unseal(), afresh=True, wrong=True)
 
@@ -206,18 +229,24 @@ class SubmitResult:
     wrong: bool = False
 
 
-def _send(api: Api, shares: list[Secret], status: SealStatus, prepare: Callable[[], None]) -> SealStatus:
+def _send(api: Api, shares: list[Secret], status: SealStatus, prepare: Callable[[], None], mark: int | None) -> SealStatus:
     for share in shares:
-        completes = status.progress + 1 >= status.threshold
+        begins, completes = status.progress == 0, status.progress + 1 >= status.threshold
         if completes:
             prepare()
         status = api.submit_share(share, _SUBMIT_TIMEOUT)
         if not status.sealed or (completes and status.progress == 0):
             break  # unsealed, or joining: progress is reset once the key is complete
+        if begins and mark is not None:
+            for _ in range(_DRAWS):
+                if mark_of(status.nonce) == mark:
+                    break
+                api.reset_unseal()
+                status = api.submit_share(share, _SUBMIT_TIMEOUT)
     return status
 
 
-def _is_wrong_key(error: RefusedError) -> bool:
+def is_wrong_key(error: RefusedError) -> bool:
     """Whether the server says that the completed set of shares is not its key.
 
     Its words: "failed to decrypt keys from storage: cipher: message authentication failed" (a member), "error
@@ -261,7 +290,7 @@ def run(
     """
     states = observe_nodes(apis)
     _refuse_hopeless(states)
-    box = ShareBox(bundle, homes)
+    box = ShareBox(bundle.keys, homes)
     reports = {
         state.name: NodeReport(state, state, (state.status.threshold if state.status else 0) or bundle.threshold)
         for state in states
@@ -270,7 +299,7 @@ def run(
     pending = [state for state in states if state.status is not None and state.status.sealed]
     if pending and check_mode:
         work.foretell(states)
-    elif pending and box.count:
+    elif pending:
         work.unseal()
     if not check_mode:
         work.look_again()
@@ -298,13 +327,14 @@ class _Work:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     active: str = ""
+    boxes: dict[KeySet, ShareBox] = field(default_factory=dict)
 
     def unseal(self) -> None:
         """Members first; a node that has not joined needs an unsealed, active one to join."""
-        shares = self.box.open()
         leader = self._active()
         first = [api for api in self.apis if self._is(api, initialized=True)]
-        self._each(first, lambda api: self._unseal_member(api, shares, leader))
+        self._open_boxes(first)
+        self._each(first, lambda api: self._unseal_member(api, leader))
         joining = [api for api in self.apis if self._is(api, initialized=False)]
         if not joining:
             return
@@ -314,7 +344,8 @@ class _Work:
         if leader is None:
             return
         found = leader
-        self._each(joining, lambda api: self._join_and_unseal(api, shares, found))
+        self._open_boxes(joining)
+        self._each(joining, lambda api: self._join_and_unseal(api, found))
 
     def foretell(self, states: list[NodeState]) -> None:
         """Say what a run without check mode would do."""
@@ -360,8 +391,9 @@ class _Work:
         return Outcome(list(self.reports.values()), messages, failures, self.active, changed)
 
     def _missing_sentence(self, report: NodeReport) -> str:
-        ours = self.box.operators
-        others = [name for name in self.bundle.operators if name not in ours]
+        keys = report.keys or self.bundle.candidates(report.state.name)[0]
+        ours = self.boxes.setdefault(keys, self.box.beside(keys)).operators
+        others = [name for name in keys.operators if name not in ours]
         number = f"{report.missing} more share{'s' if report.missing > 1 else ''} of {report.threshold}"
         name = report.state.name
         if not report.state.initialized and not any(each.state.role == "active" for each in self.reports.values()):
@@ -379,46 +411,99 @@ class _Work:
             if isinstance(result, SecretsError):
                 self.reports[api.node.name].failures.append(str(result))
 
-    def _unseal_member(self, api: Api, shares: list[Secret], leader: Api | None) -> None:
-        status = api.seal_status()
-        report = self.reports[api.node.name]
-        if not status.sealed:
-            return
-        if (status.threshold, status.shares) != (self.bundle.threshold, len(self.bundle.shares)):
+    def _open_boxes(self, apis: list[Api]) -> None:
+        """Decrypt what these nodes may want, one set after the other: a person may be asked for each."""
+        for keys in {keys for api in apis for keys in self.bundle.candidates(api.node.name)}:
+            self.boxes.setdefault(keys, self.box.beside(keys)).open()
+
+    def _candidates(self, api: Api, status: SealStatus) -> list[tuple[int | None, KeySet]]:
+        """Return the keys that a node may want, and how an attempt with each is marked: what is under way first."""
+        able = [keys for keys in self.bundle.candidates(api.node.name) if keys.numbers == (status.threshold, status.shares)]
+        if not able:
+            known = sorted({keys.numbers for keys in self.bundle.candidates(api.node.name)})
+            told = " or ".join(f"{threshold} of {number}" for threshold, number in known)
             raise NodeError(
                 api.node.name,
                 f"{api.node.name} is unsealed by {status.threshold} of {status.shares} shares and the bundle has "
-                f"{self.bundle.threshold} of {len(self.bundle.shares)}: it is another cluster's bundle, or from before "
-                "a rekey; put this cluster's at vault_cluster_bundle_file.",
+                f"{told}: it is another cluster's bundle, or from before a rekey; put this cluster's at "
+                "vault_cluster_bundle_file.",
             )
+        if len(able) == 1:
+            return [(None, able[0])]
+        # The set's own mark, not its place here: the likelier one changes when a rekey is settled.
+        first = min(able, key=lambda keys: keys.key_id)
+        marked: list[tuple[int | None, KeySet]] = [(int(keys != first), keys) for keys in able]
+        if status.progress:
+            marked.sort(key=lambda each: each[0] != mark_of(status.nonce))
+        return marked
+
+    def _unseal_member(self, api: Api, leader: Api | None) -> None:
+        status = api.seal_status()
+        if not status.sealed:
+            return
+        report = self.reports[api.node.name]
+        candidates = self._candidates(api, status)
+        for number, (mark, keys) in enumerate(candidates, start=1):
+            report.keys = keys
+            box = self.boxes.setdefault(keys, self.box.beside(keys))
+            if not box.count:
+                return
+            refused = self._submit_set(api, leader, box.open(), mark, alone=len(candidates) == 1)
+            if not refused:
+                return
+            if number < len(candidates):
+                report.messages.append(
+                    f"{api.node.name} was not opened by the shares of one of the two sets that it may want since the rekey "
+                    "(or somebody else had sent a wrong one): the other set is being tried. An operator who ran this "
+                    "before must run it again."
+                )
+        raise NodeError(
+            api.node.name,
+            f"{api.node.name} does not accept the key that the bundle's shares make: the bundle is another "
+            "cluster's, or from before a rekey; put this cluster's at vault_cluster_bundle_file.",
+        )
+
+    def _submit_set(self, api: Api, leader: Api | None, shares: list[Secret], mark: int | None, *, alone: bool) -> bool:
+        """Send a node the shares of one set, and return whether they are not its key.
+
+        Args:
+            api: the node.
+            leader: the active node, where there is one.
+            shares: of that set.
+            mark: how an attempt with that set is marked.
+            alone: whether the node can want no other set, so that a failed attempt held somebody else's share.
+        """
+        report = self.reports[api.node.name]
+        status = api.seal_status()
 
         def prepare() -> None:
             if leader is not None:
                 _push(api, leader)
 
         try:
-            result = submit(api, shares, status, prepare)
+            result = submit(api, shares, status, prepare, mark)
         except UnreachableError:
             # Where it waits for its join, the join ends that wait; where it was given a wrong key, nothing does.
             self._await_unsealed(api)
-            return
+            return False
         report.disturbed = report.disturbed or result.afresh
-        if result.afresh:
+        if result.afresh and alone:
             report.messages.append(
                 f"The attempt to unseal {api.node.name} held a share that is not of this cluster (anyone may send "
                 "one): it was thrown away with all others, and yours sent again. An operator who ran this before must "
                 "run it again."
             )
         if result.wrong:
-            raise NodeError(
-                api.node.name,
-                f"{api.node.name} does not accept the key that the bundle's shares make: the bundle is another "
-                "cluster's, or from before a rekey; put this cluster's at vault_cluster_bundle_file.",
-            )
+            return True
+        if result.afresh and not alone and result.status.sealed and result.status.progress:
+            # The others' shares were of the other set: go on with that one, which the next operator then sees.
+            api.reset_unseal()
+            return True
         if result.status.sealed and result.status.progress == 0 and len(shares) + status.progress >= status.threshold:
             self._await_unsealed(api)
+        return False
 
-    def _join_and_unseal(self, api: Api, shares: list[Secret], leader: Api) -> None:
+    def _join_and_unseal(self, api: Api, leader: Api) -> None:
         deadline = self.clock() + self.waits.join
         pushed = -float("inf")
         reason = ""
@@ -435,7 +520,7 @@ class _Work:
                 reason = _push(api, leader)
             else:
                 self.sleep(_POLL)
-        self._unseal_member(api, shares, leader)
+        self._unseal_member(api, leader)
 
     def _await_unsealed(self, api: Api) -> None:
         deadline = self.clock() + self.waits.unseal

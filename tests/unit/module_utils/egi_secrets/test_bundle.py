@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.egi_secrets import bundle as bundles
-from ansible.module_utils.egi_secrets.bundle import Bundle, RootToken, Share, mark_revoked, parse, reconcile
+from ansible.module_utils.egi_secrets.bundle import Bundle, RootToken, mark_revoked, parse, reconcile
 from ansible.module_utils.egi_secrets.errors import BundleError
+from ansible.module_utils.egi_secrets.keys import Share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,7 +44,7 @@ def test_id_covers_shares_and_threshold_and_not_the_revocation() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"format": 2}, "its format is 2"),
+        ({"format": 3}, "its format is 3"),
         ({"threshold": 4}, "does not match|threshold is 4 of 3"),
         ({"threshold": "2"}, "threshold is no int"),
         ({"threshold": True}, "threshold is no int"),

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from ansible.module_utils.egi_secrets.api import SealStatus
-from ansible.module_utils.egi_secrets.bundle import Bundle, RootToken, Share
+from ansible.module_utils.egi_secrets.bundle import Bundle, RootToken
 from ansible.module_utils.egi_secrets.cluster import NodeState
 from ansible.module_utils.egi_secrets.errors import BundleError, CeremonyError
 from ansible.module_utils.egi_secrets.initialise import (
@@ -16,6 +16,7 @@ from ansible.module_utils.egi_secrets.initialise import (
     holders,
     signals_held,
 )
+from ansible.module_utils.egi_secrets.keys import Share
 from ansible.module_utils.egi_secrets.pgp import PublicKey
 from ansible.module_utils.egi_secrets.preflight import Operator
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 from ansible.module_utils.egi_secrets.api import SealStatus, Secret
-from ansible.module_utils.egi_secrets.bundle import Bundle, RootToken, Share
+from ansible.module_utils.egi_secrets.bundle import Bundle, RootToken
 from ansible.module_utils.egi_secrets.cluster import NodeState
 from ansible.module_utils.egi_secrets.errors import RefusedError
+from ansible.module_utils.egi_secrets.keys import Share
 from ansible.module_utils.egi_secrets.unseal import NodeReport, ShareBox, SubmitResult, submit
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,7 +138,7 @@ class Keyring:
 def box_of(keyring: Keyring) -> ShareBox:
     shares = tuple(Share(i, name, f"FPR-{name}", "gQ==") for i, name in enumerate(("alice", "bob", "carol"), start=1))
     bundle = Bundle("test", "2026-11-22T23:00:00Z", 2, shares, RootToken("alice", "FPR-alice", "gQ==", None))
-    box = ShareBox(bundle, [""])
+    box = ShareBox(bundle.keys, [""])
     box._keyrings = keyring  # type: ignore[assignment]
     return box
 

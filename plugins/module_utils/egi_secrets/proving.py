@@ -1,0 +1,71 @@
+"""Whether every member has the new keys of a rekey on its disk, so that nothing needs the old ones but old snapshots."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .api import Api, in_parallel
+from .bundle import Bundle
+from .errors import SecretsError
+
+
+def proven(bundle: Bundle, applied: dict[str, int], members: list[str]) -> Bundle:
+    """Strike off the nodes that have the new keys, and let go of the old keys when none is left; pure.
+
+    Args:
+        bundle: the cluster's.
+        applied: node → Raft index up to which it has applied entries, of nodes that are unsealed and told it.
+        members: names of all members; a node that is none any more need not be waited for.
+    """
+    previous = bundle.previous
+    if previous is None:
+        return bundle
+    left = tuple(
+        name for name in previous.unproven if name in members and not previous.index <= applied.get(name, previous.index - 1)
+    )
+    if left == previous.unproven:
+        return bundle
+    return replace(bundle, serial=bundle.serial + 1, previous=replace(previous, unproven=left) if left else None)
+
+
+def look(bundle: Bundle, apis: list[Api]) -> tuple[Bundle, list[str], list[str]]:
+    """Ask the nodes, and return the bundle as it is now, sentences, and warnings.
+
+    Args:
+        bundle: the cluster's.
+        apis: all members of the inventory. No login is needed.
+    """
+    if bundle.previous is None:
+        return bundle, [], []
+    applied = {}
+    for api, index in zip(apis, in_parallel(apis, _applied), strict=True):
+        if not isinstance(index, SecretsError):
+            applied[api.node.name] = index
+    now = proven(bundle, applied, [api.node.name for api in apis])
+    if now.previous is None:
+        return (
+            now,
+            ["Every member has the new keys on its disk: the old ones open nothing any more but older snapshots."],
+            [],
+        )
+    return now, [], todo(now)
+
+
+def todo(bundle: Bundle) -> list[str]:
+    """Return what a rekey left to do, a sentence each; pure."""
+    if bundle.pending is not None:
+        return [
+            f"A rekey is under way since {bundle.pending.started}: go on with playbooks/operate/rekey.yml, or see "
+            "docs/runbooks/rekey.md for how to give it up."
+        ]
+    if bundle.previous is not None:
+        return [
+            f"{', '.join(bundle.previous.unproven)} may still want the keys from before the rekey at the next start: the "
+            "bundle keeps them. Open it (playbooks/operate/unseal.yml), and run that again when it has caught up."
+        ]
+    return []
+
+
+def _applied(api: Api) -> int:
+    """Return the index that an open node has applied, -1 for one that is sealed."""
+    return -1 if api.seal_status().sealed else api.raft_index()
