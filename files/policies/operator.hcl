@@ -35,6 +35,32 @@ path "sys/storage/raft/snapshot" {
   capabilities = ["read"]
 }
 
+# Deal the unseal keys anew: worth nothing without a threshold of shares.
+path "sys/rotate/root/init" {
+  capabilities = ["create", "read", "update", "delete", "sudo"]
+}
+
+path "sys/rotate/root/update" {
+  capabilities = ["create", "update", "sudo"]
+}
+
+path "sys/rotate/root/verify" {
+  capabilities = ["create", "read", "update", "sudo"]
+}
+
+# Encrypt what is written from now on with a new key.
+path "sys/rotate/keyring" {
+  capabilities = ["create", "update", "sudo"]
+}
+
+path "sys/rotate/keyring/config" {
+  capabilities = ["read", "sudo"]
+}
+
+path "sys/key-status" {
+  capabilities = ["read"]
+}
+
 # What is configured, to show drift. Nothing of it can be changed in this role.
 path "sys/mounts" {
   capabilities = ["read"]

@@ -162,10 +162,18 @@ class Server:
 
 
 class Cluster:
-    """Servers configured to join each other; nothing of them is initialised."""
+    """Servers configured to join each other; nothing of them is initialised.
 
-    def __init__(self, directory: Path, names: list[str], authority: Authority) -> None:
+    Args:
+        directory: where they live.
+        names: theirs.
+        authority: what signs their certificates.
+        patience: how slow the machine may be before they elect another leader; 1: as production.
+    """
+
+    def __init__(self, directory: Path, names: list[str], authority: Authority, patience: int = 1) -> None:
         self.directory = directory
+        self.patience = patience
         self.ca_file = authority.ca_file
         ports = free_ports(2 * len(names))
         self.servers = [
@@ -209,7 +217,7 @@ listener "tcp" {{
 storage "raft" {{
   path                   = "{server.directory / "raft"}"
   node_id                = "{server.name}"
-  performance_multiplier = 1
+  performance_multiplier = {self.patience}
 {joins}
 }}
 """

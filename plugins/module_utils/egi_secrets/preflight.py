@@ -253,6 +253,6 @@ def run(
     now = datetime.datetime.now(datetime.UTC)
     report.keys, unfit, wrong = check_keys(operators, key_min_days, now)
     report.failures += wrong
-    remedy = " A new key takes effect with a rekey (docs/key-ceremony.md)." if initialised else ""
+    remedy = " A new key takes effect with a rekey (playbooks/operate/rekey.yml)." if initialised else ""
     ageing += [sentence + remedy for sentence in unfit]
     return report

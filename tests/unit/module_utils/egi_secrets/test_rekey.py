@@ -1,0 +1,419 @@
+"""A rekey by operators in turn, cut off anywhere, against a model of the server: no history loses the keys, all converge."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.egi_secrets import bundle as bundles
+from ansible.module_utils.egi_secrets import initialise, proving, unseal
+from ansible.module_utils.egi_secrets.api import Node, SealStatus, Secret
+from ansible.module_utils.egi_secrets.bundle import Bundle, RootToken
+from ansible.module_utils.egi_secrets.errors import CeremonyError, RefusedError
+from ansible.module_utils.egi_secrets.keys import Holder, KeySet, Ours, Pending, Previous, Share
+from ansible.module_utils.egi_secrets.operate import rekey, session
+from ansible.module_utils.egi_secrets.operate.rekey_plan import Decision, Wanted, decide
+from ansible.module_utils.egi_secrets.operate.rekey_server import Attempt
+from ansible.module_utils.egi_secrets.pgp import PublicKey
+from ansible.module_utils.egi_secrets.preflight import Operator
+from ansible.module_utils.egi_secrets.products import OPENBAO
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+NODES = ("n1", "n2", "n3")
+PEOPLE = ("alice", "bob", "carol")
+
+
+class CutError(Exception):
+    """The controller loses its power."""
+
+
+@dataclass
+class Rotation:
+    """An attempt in the memory of a node."""
+
+    nonce: str
+    threshold: int
+    fingerprints: list[str]
+    given: set[str] = field(default_factory=set)
+    verifying: str = ""
+    dealt: str = ""
+    verified: list[str] = field(default_factory=list)
+
+    def answer(self, required: int) -> dict[str, Any]:
+        return {
+            "started": True,
+            "nonce": self.nonce,
+            "t": self.threshold,
+            "n": len(self.fingerprints),
+            "pgp_fingerprints": [each.lower() for each in self.fingerprints],
+            "progress": len(self.given),
+            "required": required,
+            "verification_required": True,
+            "verification_nonce": self.verifying,
+        }
+
+
+@dataclass
+class World:
+    """Three nodes, the keys that are really in force, and controllers that may die.
+
+    A node keeps its attempt when another leads, and goes on with it when it leads again, as OpenBao 2.7.2 does.
+    """
+
+    controllers: dict[str, Path]
+    copies: dict[str, str] = field(default_factory=dict)
+    leader: str = "n1"
+    truth: str = "k0"
+    numbers: tuple[int, int] = (2, 3)
+    made: int = 0
+    fuse: int = -1
+    attempts: dict[str, Rotation] = field(default_factory=dict)
+
+    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Answer as the active node does; the power may go before a request, or before its answer arrives."""
+        if self.fuse == 0:
+            raise CutError
+        answer = self._answer(method, path.rpartition("/")[2], body or {})
+        self.fuse -= 1
+        if self.fuse == 0:
+            raise CutError
+        return {"data": answer}
+
+    def _answer(self, method: str, what: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        rotation = self.attempts.get(self.leader)
+        if what == "init" and method == "POST":
+            assert rotation is None, "rotation already in progress"
+            keys = [base64.b64decode(key).decode() for key in body["pgp_keys"]]
+            rotation = self.attempts[self.leader] = Rotation(self.name("a"), body["secret_threshold"], keys)
+            return rotation.answer(self.numbers[0])
+        if what == "init" and method == "DELETE":
+            self.attempts.pop(self.leader, None)
+            return {}
+        if what == "init":
+            return rotation.answer(self.numbers[0]) if rotation else {"started": False}
+        assert rotation is not None
+        if method == "DELETE":
+            rotation.verified, rotation.verifying = [], self.name("v")
+        if method in ("GET", "DELETE"):
+            return {"progress": len(rotation.verified), "nonce": rotation.verifying}
+        return self._update(rotation, body) if what == "update" else self._verify(rotation, body)
+
+    def _update(self, rotation: Rotation, body: Mapping[str, Any]) -> dict[str, Any]:
+        assert (body["nonce"], rotation.verifying) == (rotation.nonce, "")
+        refuse_twice(body["key"], rotation.given)
+        rotation.given.add(body["key"])
+        if len(rotation.given) < self.numbers[0]:
+            return rotation.answer(self.numbers[0])
+        given, rotation.given = rotation.given, set()
+        if {each.partition(":")[0] for each in given} != {self.truth}:
+            raise RefusedError("n", 400, ["cipher: message authentication failed"], "no")
+        rotation.dealt, rotation.verifying = self.name("k"), self.name("v")
+        messages = [message(rotation.dealt, index) for index, _ in enumerate(rotation.fingerprints, start=1)]
+        return {"complete": True, "keys_base64": messages}
+
+    def _verify(self, rotation: Rotation, body: Mapping[str, Any]) -> dict[str, Any]:
+        assert body["nonce"] == rotation.verifying
+        rotation.verified.append(body["key"])  # even one that it has
+        if len(rotation.verified) < rotation.threshold:
+            return {"progress": len(rotation.verified), "nonce": rotation.verifying}
+        given, rotation.verified = rotation.verified, []
+        if {each.partition(":")[0] for each in given} != {rotation.dealt} or len(set(given)) < len(given):
+            rotation.verifying = self.name("v")
+            raise RefusedError("n", 400, ["rotation verification failed; incorrect key shares supplied"], "no")
+        self.truth, self.numbers = rotation.dealt, (rotation.threshold, len(rotation.fingerprints))
+        del self.attempts[self.leader]
+        return {"complete": True}
+
+    def name(self, kind: str) -> str:
+        self.made += 1
+        return f"{kind}{self.made}"
+
+    def newest(self) -> Bundle:
+        return bundles.reconcile({node: bundles.parse(text, node) for node, text in self.copies.items()})
+
+    def run(
+        self,
+        controller: str,
+        people: tuple[str, ...],
+        threshold: int,
+        *,
+        fuse: int = -1,
+        reached: int = 3,
+        anew: bool = False,
+    ) -> list[str]:
+        """Run the playbook; what an operator would see.
+
+        Args:
+            controller: whose.
+            people: whose keyrings are at hand.
+            threshold: what the inventory wants.
+            fuse: after how many requests the power goes; negative: never.
+            reached: how many nodes a copy comes to before it goes, where it goes in the middle of that.
+            anew: whether new shares are dealt even where nothing is to change.
+        """
+        path = self.controllers[controller]
+        own = bundles.read(path)
+        found = {node: bundles.parse(text, node) for node, text in self.copies.items()}
+        bundle, _, _ = proving.look(bundles.reconcile(found | ({"own": own.bundle} if own else {})), self.apis())
+        bundles.write(path, bundle.render())
+        self.keep(path, 3)
+        operators = [Operator(name, "", 1) for name in PEOPLE]
+        request = rekey.Request(operators, threshold, 90, str(path), list(people), anew)
+        told = []
+        self.fuse = fuse
+        for step in ("begin", "give", "verify", "close"):
+            with using(self):
+                outcome = rekey.run({}, OPENBAO, self.apis(), request, step, check_mode=False)
+            told += outcome.messages
+            self.keep(path, reached)
+            if reached < len(NODES) and outcome.changed:
+                raise CutError
+        return told
+
+    def keep(self, path: Path, reached: int) -> None:
+        self.copies |= dict.fromkeys(NODES[:reached], path.read_text())
+
+    def apis(self) -> list[Any]:
+        return [Api(self, Node(name, f"https://{name}:8200")) for name in NODES]
+
+
+@dataclass
+class Api:
+    """A node that is open and has all that the leader has."""
+
+    world: World
+    node: Node
+
+    def seal_status(self) -> SealStatus:
+        return SealStatus(True, False, *self.world.numbers, 0, "", "", "2.7.2")
+
+    def raft_index(self) -> int:
+        return self.world.made
+
+
+class Rings:
+    """Keyrings of people who are at hand."""
+
+    def __init__(self, people: list[str]) -> None:
+        self.homes = {name.upper(): name for name in people}
+
+    @classmethod
+    def open(cls, homes: list[str]) -> Rings:
+        return cls(homes)
+
+    def decrypt(self, ciphertext: bytes, fingerprint: str, _what: str) -> Secret:
+        assert fingerprint in self.homes
+        return Secret(ciphertext[1:].decode())
+
+
+def message(key: str, index: int) -> str:
+    return base64.b64encode(b"\x84" + f"{key}:{index}".encode()).decode()
+
+
+def refuse_twice(share: str, given: set[str]) -> None:
+    if share in given:
+        raise RefusedError("n", 400, ["given key has already been provided during this rotation"], "twice")
+
+
+@contextmanager
+def using(world: World) -> Iterator[None]:
+    """Have the project's code talk to the model."""
+
+    @contextmanager
+    def as_operator(_params: object, node: Node) -> Iterator[Any]:
+        class Server:
+            def __init__(self) -> None:
+                self.node = node
+
+            def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+                return world.request(method, path, body)
+
+        yield Server()
+
+    keys = {name: PublicKey(name.upper(), name, name.upper().encode(), None) for name in PEOPLE}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "leader_of", lambda _: (Node(world.leader, f"https://{world.leader}:8200"), 0))
+        patch.setattr(session, "as_operator", as_operator)
+        patch.setattr(initialise, "load_keys", lambda _: keys)
+        patch.setattr(rekey, "check_keys", lambda *_: (keys, [], []))
+        patch.setattr(unseal, "Keyrings", Rings)
+        yield
+
+
+def first_bundle() -> Bundle:
+    shares = tuple(Share(i, name, name.upper(), message("k0", i)) for i, name in enumerate(PEOPLE, start=1))
+    token = RootToken("alice", "ALICE", message("root", 1), None)
+    return Bundle("test", "2026-11-22T23:00:00Z", 2, shares, token)
+
+
+def key_of(keys: KeySet) -> str:
+    return base64.b64decode(keys.shares[0].message)[1:].decode().partition(":")[0]
+
+
+events = st.fixed_dictionaries(
+    {
+        "controller": st.sampled_from(["a", "b"]),
+        "people": st.lists(st.sampled_from(PEOPLE), min_size=1, unique=True).map(tuple),
+        "threshold": st.sampled_from([2, 3, 3, 3]),
+        "fuse": st.one_of(st.just(-1), st.integers(1, 14)),  # a whole run makes a dozen requests
+        "reached": st.sampled_from([3, 3, 3, 0, 1, 2]),
+        "then": st.sampled_from(["", "", "another leads", "a stranger begins", "the controller is lost"]),
+    }
+)
+
+
+def world_in(place: Path) -> World:
+    controllers = {name: place / name / "unseal-bundle.json" for name in ("a", "b", "c")}
+    return World(controllers, dict.fromkeys(NODES, first_bundle().render()))
+
+
+def assert_safe(world: World) -> None:
+    """Whatever was lost with a controller: the nodes' copies alone have the keys that a node may want."""
+    assert world.truth in {key_of(keys) for keys in world.newest().candidates("n1")}
+
+
+def assert_converges(world: World, threshold: int = 3) -> None:
+    """Operators at another controller, who have what the nodes have, bring it to its end."""
+    told: list[str] = []
+    for _ in range(6):
+        told = world.run("c", PEOPLE, threshold)
+        if any("as the inventory wants" in each for each in told):
+            break
+    else:
+        raise AssertionError(told)
+    final = world.newest()
+    assert (key_of(final.keys), final.threshold, world.numbers) == (world.truth, threshold, (threshold, 3))
+    assert (final.pending, final.previous) == (None, None)
+    assert world.leader not in world.attempts
+    assert set(world.copies.values()) == {final.render()}
+
+
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize("threshold", [2, 3])
+def test_cut_off_at_any_request_another_controller_goes_on(tmp_path: Path, threshold: int, moves: bool) -> None:
+    """The power goes while the answer to a request is on its way; the numbers may be the same before and after."""
+    cut = 0
+    for fuse in range(1, 20):
+        world = world_in(tmp_path / str(fuse))
+        try:
+            world.run("a", PEOPLE, threshold, fuse=fuse, anew=True)
+        except CutError:
+            cut += 1
+        world.fuse = -1
+        assert_safe(world)
+        if moves:
+            world.leader = "n2"
+        assert_converges(world, threshold)
+    assert cut > 10
+
+
+@settings(max_examples=60)
+@given(history=st.lists(events, max_size=8))
+def test_no_history_loses_the_keys_and_every_one_converges(history: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+        world = world_in(Path(place))
+        for event in history:
+            then = event["then"]
+            with suppress(CutError):
+                world.run(
+                    event["controller"], event["people"], event["threshold"], fuse=event["fuse"], reached=event["reached"]
+                )
+            world.fuse = -1
+            assert_safe(world)
+            if then == "another leads":
+                world.leader = NODES[(NODES.index(world.leader) + 1) % 3]
+            elif then == "a stranger begins" and world.leader not in world.attempts:
+                world.attempts[world.leader] = Rotation(world.name("a"), 1, [])
+            elif then == "the controller is lost":
+                world.controllers[event["controller"]].unlink(missing_ok=True)
+        assert_converges(world)
+
+
+# --- single decisions ---------------------------------------------------------------------------------------------------
+
+OLD = first_bundle()
+HOLDERS = OLD.keys.holders
+OURS = Ours("a1", 2, HOLDERS)
+ATTEMPT = Attempt("a1", 2, ("ALICE", "BOB", "CAROL"), 0, 2, True, "")
+DEALT = tuple(Share(i, name, name.upper(), message("k1", i)) for i, name in enumerate(PEOPLE, start=1))
+SAME = Wanted(2, HOLDERS)
+
+
+def begun(**changes: Any) -> Bundle:
+    return replace(OLD, serial=1, pending=replace(Pending(OURS, "2026-11-23T00:00:00Z"), **changes))
+
+
+@pytest.mark.parametrize(
+    ("bundle", "wanted", "attempt", "do", "cancel"),
+    [
+        (OLD, SAME, None, "nothing", False),
+        (OLD, SAME, ATTEMPT, "nothing", True),
+        (OLD, replace(SAME, anew=True), None, "begin", False),
+        (OLD, Wanted(3, HOLDERS), None, "begin", False),
+        (OLD, Wanted(2, HOLDERS[:2]), None, "begin", False),
+        (OLD, Wanted(2, (*HOLDERS[:2], Holder("carol", "NEW KEY"))), None, "begin", False),
+        # Going on with what another began anew.
+        (begun(), SAME, ATTEMPT, "give", False),
+        (begun(), SAME, None, "begin", False),
+        (begun(), SAME, replace(ATTEMPT, nonce="a2"), "begin", True),
+        (begun(), SAME, replace(ATTEMPT, fingerprints=("EVE", "BOB", "CAROL")), "begin", True),
+        (begun(), SAME, replace(ATTEMPT, verified=False), "begin", True),
+        (begun(), SAME, replace(ATTEMPT, verifying="v1"), "begin", True),
+        (begun(), Wanted(3, HOLDERS), ATTEMPT, "begin", True),
+        (begun(shares=DEALT), SAME, replace(ATTEMPT, verifying="v1"), "verify", False),
+        (begun(shares=DEALT), SAME, None, "begin", False),
+        (begun(shares=DEALT, closing=True), SAME, replace(ATTEMPT, verifying="v1"), "verify", False),
+        (begun(shares=DEALT, closing=True), SAME, None, "begin proof", False),
+        (begun(shares=DEALT, closing=True, proof=Ours("a9", 2, HOLDERS), proving="new"), SAME,
+         replace(ATTEMPT, nonce="a9"), "prove", False),
+    ],
+)  # fmt: skip
+def test_what_is_next(bundle: Bundle, wanted: Wanted, attempt: Attempt | None, do: str, cancel: bool) -> None:
+    decision = decide(bundle, wanted, attempt, (2, 3))
+    assert (decision.do, decision.cancel) == (do, cancel)
+
+
+def test_other_numbers_tell_which_keys_are_in_force() -> None:
+    closing = replace(OLD, serial=3, pending=Pending(Ours("a1", 3, HOLDERS), "2026-11-23T00:00:00Z", DEALT, closing=True))
+    assert decide(closing, Wanted(3, HOLDERS), None, (3, 3)).do == "switch"
+    assert decide(closing, Wanted(3, HOLDERS), None, (2, 3)).do == "begin"
+
+
+def test_every_stage_of_a_rekey_is_kept_in_the_bundle() -> None:
+    proof = Ours("a9", 2, HOLDERS)
+    previous = Previous(2, OLD.shares, "2026-11-23T00:00:00Z", 40, ("n3",))
+    for bundle in (
+        begun(),
+        begun(shares=DEALT),
+        begun(shares=DEALT, closing=True),
+        begun(shares=DEALT, closing=True, proof=proof, proving="old"),
+        replace(OLD, serial=4, previous=previous),
+    ):
+        assert bundles.parse(bundle.render(), "here") == bundle
+        assert "messages" not in bundle.summary()
+
+
+@pytest.mark.parametrize(("applied", "left"), [({}, ("n2", "n3")), ({"n2": 39}, ("n2", "n3")), ({"n2": 40}, ("n3",))])
+def test_a_node_is_proven_once_it_has_applied_what_changed_the_keys(applied: dict[str, int], left: tuple[str, ...]) -> None:
+    bundle = replace(OLD, serial=4, previous=Previous(2, DEALT, "2026-11-23T00:00:00Z", 40, ("n2", "n3")))
+    seen = proving.proven(bundle, applied, ["n1", "n2", "n3"])
+    assert seen.previous is not None
+    assert seen.previous.unproven == left
+    assert seen.candidates("n3") == [KeySet(2, DEALT), OLD.keys]
+    assert seen.candidates("n1") == [OLD.keys]
+    assert proving.proven(bundle, {"n2": 41}, ["n1", "n2"]).previous is None
+
+
+def test_a_rekey_is_refused_while_a_node_may_want_older_keys() -> None:
+    bundle = replace(OLD, serial=4, previous=Previous(2, DEALT, "2026-11-23T00:00:00Z", 40, ("n3",)))
+    request = rekey.Request([], 3, 90, "", [], anew=False)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(CeremonyError, match="n3 may still want"):
+        patch.setattr(rekey, "check_keys", lambda *_: ({}, [], []))
+        rekey._refuse_unfit(request, bundle, Decision("begin"))
