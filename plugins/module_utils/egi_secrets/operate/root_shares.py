@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import bundle as bundles
-from ..bundle import Bundle, Share, shares_of
+from ..bundle import Bundle, shares_of
 from ..errors import CeremonyError, PgpError
+from ..keys import Share
 from ..pgp import Keyrings, PublicKey, load_public_key
 from ..preflight import Operator
 from .root_record import Record, newest
@@ -144,7 +145,7 @@ def at_hand(bundle: Bundle, record: Record, rings: Keyrings, required: int) -> l
     The recipient's own come last, and only where they complete it: no PIN is asked for in vain.
     """
     left = required - len(record.given)
-    held = [share for share in shares_of(bundle, rings.homes) if share.index not in record.given]
+    held = [share for share in shares_of(bundle.keys, rings.homes) if share.index not in record.given]
     own = [share for share in held if share.fingerprint == record.fingerprint]
     others = [share for share in held if share.fingerprint != record.fingerprint][: max(left - 1, 0)]
     return [*others, *own[: left - len(others)]] if own and len(others) + len(own) >= left else others
