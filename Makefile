@@ -43,7 +43,7 @@ lab: $(CACHE)/packages $(VENV)/ready  ## stand up three sites, and print how to 
 
 .PHONY: lab-shell
 lab-shell:  ## open a shell on a host of the lab: make lab-shell HOST=vault-infn
-	@[[ -n "$${HOST:-}" ]] || { echo "Which host? make lab-shell HOST=vault-iisas|vault-infn|vault-ifca|ns-iisas|ns-ifca|dyndns-iisas|checkin|vm|vm-job" >&2; exit 2; }
+	@[[ -n "$${HOST:-}" ]] || { echo "Which host? make lab-shell HOST=vault-iisas|vault-infn|vault-ifca|vault-cesnet|vault-lip|ns-iisas|ns-ifca|dyndns-iisas|checkin|vm|vm-job" >&2; exit 2; }
 	address=$$(ansible-inventory --host "$$HOST" | $(PYTHON) -c 'import json, sys; print(json.load(sys.stdin)["lab_address"])')
 	exec ssh -i $(LAB)/ssh/id_ed25519 -o UserKnownHostsFile=$(LAB)/ssh/known_hosts -o StrictHostKeyChecking=yes root@$(LAB_SUBNET).$$address
 

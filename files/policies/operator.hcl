@@ -30,6 +30,11 @@ path "sys/step-down" {
   capabilities = ["update", "sudo"]
 }
 
+# A member that is lost, moves or leaves.
+path "sys/storage/raft/remove-peer" {
+  capabilities = ["update"]
+}
+
 # A snapshot is encrypted by the barrier: it opens with a threshold of shares only.
 path "sys/storage/raft/snapshot" {
   capabilities = ["read"]

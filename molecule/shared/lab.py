@@ -69,8 +69,10 @@ class Lab:
         self.subnet = os.environ.get("LAB_SUBNET", "10.213.10")
         self.resource = f"egi-secrets-{self.name}"
         self.state = PROJECT / ".lab" / self.name
+        self.inventory = PROJECT / "inventories/lab"
         others = {"ns-iisas": 20, "ns-ifca": 21, "dyndns-iisas": 22, "checkin": 30, "vm": 40, "vm-job": 41}
-        hosts = dict(zip(self.nodes, range(11, 14), strict=True)) | others
+        spare = {"vault-cesnet": 14, "vault-lip": 15}
+        hosts = dict(zip(self.nodes, range(11, 14), strict=True)) | spare | others
         self.addresses = {host: f"{self.subnet}.{last}" for host, last in hosts.items()}
 
     # --- playbooks -----------------------------------------------------------------------------------------------------
@@ -94,7 +96,7 @@ class Lab:
             "VAULT_TOKEN": "",
             **(variables or {}),
         }
-        command: list[str | Path] = [Path(sys.executable).with_name("ansible-playbook"), "-i", PROJECT / "inventories/lab"]
+        command: list[str | Path] = [Path(sys.executable).with_name("ansible-playbook"), "-i", self.inventory]
         return subprocess.Popen(
             [*command, PROJECT / "playbooks" / playbook, *arguments],
             cwd=PROJECT,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from checkin import Checkin
@@ -30,16 +31,27 @@ class Load:
         rate: writes a second of each; each is followed by a read.
         timeout: s, of a request.
         keep: file in artefacts/ that the history is kept in; empty: none.
+        nodes: those that programs go to; empty: all.
     """
 
-    def __init__(self, lab: Lab, *, name: bool = True, rate: float = 10.0, timeout: float = 2.0, keep: str = "") -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        *,
+        name: bool = True,
+        rate: float = 10.0,
+        timeout: float = 2.0,
+        keep: str = "",
+        nodes: Sequence[str] = (),
+    ) -> None:
         self.lab = lab
         self.keep = keep
         self.marks: list[tuple[str, float]] = []
         self.requests: list[Request] = []
         self._lines: list[str] = []
         self._lanes: list[dict[str, object]] = [
-            {"label": node, "host": f"{node}.lab.test", "port": 8200, "address": lab.addresses[node]} for node in lab.nodes
+            {"label": node, "host": f"{node}.lab.test", "port": 8200, "address": lab.addresses[node]}
+            for node in nodes or lab.nodes
         ]
         if name:
             self._lanes.append(dict(zip(("label", "host", "port"), NAME, strict=True)))

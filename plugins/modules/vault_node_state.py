@@ -35,6 +35,7 @@ options:
   audit_files: {description: Audit files to look at., type: list, elements: path, default: []}
   filesystems: {description: Paths whose filesystems to look at., type: list, elements: path, default: []}
   tls_files: {description: Files whose checksum and permissions to look at., type: list, elements: path, default: []}
+  raft_log: {description: "Where its store of Raft's log is, C(raft/raft.db) in its data directory.", type: path}
   firewall_table: {description: Name of our nftables table., type: str}
   firewall_definition: {description: What the table should be., type: str}
   commands: {description: Programs that must be on the host., type: list, elements: str, default: []}
@@ -56,6 +57,7 @@ state:
       uid, memory_kb, swapped_kb, core_limit, open_files_limit, swap_max; C(versions) with installed, current, running;
       C(binary) with sha256, uid, gid, mode; C(account) with home, shell, locked;
       C(missing_commands); C(restart_pending) and C(reload_pending), lists of reasons;
+      C(remembers), whether its disk holds a log of Raft;
       C(server) with health, seal, leader, autopilot, applied_index; C(tls) with file, served, error, trust (sha256 of the CA
       file's certificates), authorities (those of them that vouch for what is served) and listeners, of each its port,
       certificate (sha256, serial, issuer, not_after, days_left), status and errors; C(audit) and C(filesystems) by path;
@@ -84,6 +86,7 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "filesystems": {"type": "list", "elements": "path", "default": []},
     "commands": {"type": "list", "elements": "str", "default": []},
     "tls_files": {"type": "list", "elements": "path", "default": []},
+    "raft_log": {"type": "path"},
     "firewall_table": {"type": "str"},
     "firewall_definition": {"type": "str"},
 }
@@ -114,6 +117,7 @@ def main() -> None:
         filesystems=tuple(map(Path, given["filesystems"])),
         commands=tuple(given["commands"]),
         tls_files=tuple(map(Path, given["tls_files"])),
+        raft_log=Path(given["raft_log"]) if given["raft_log"] else None,
         firewall=(given["firewall_table"], given["firewall_definition"]) if given["firewall_table"] else None,
     )
     module.exit_json(changed=False, state=node_state.look(node))

@@ -9,6 +9,7 @@ import pytest
 from ansible.module_utils.egi_secrets.members import (
     Autopilot,
     Member,
+    forgetful,
     is_settled,
     member_problems,
     voter_problems,
@@ -77,6 +78,12 @@ def test_the_tolerance_tells_whether_all_of_an_odd_cluster_vote(voters: set[str]
         healthy=healthy == set(EXPECTED), failure_tolerance=tolerance, nodes={n: n in healthy for n in EXPECTED}
     )
     assert (voter_problems(told, EXPECTED) == []) == (voters == set(EXPECTED) == healthy)
+
+
+def test_a_member_with_an_empty_disk_is_told_from_a_host_that_is_to_join() -> None:
+    stranger = replace(STANDBY, name="vault-lip", answers=False)
+    assert forgetful([ACTIVE, STANDBY, stranger], ["vault-infn", "vault-lip"]) == ["vault-infn"]
+    assert forgetful([STANDBY, stranger], ["vault-infn"]) == [], "nobody leads, and says who is a member"
 
 
 def test_waiting_ends_where_it_cannot_help() -> None:

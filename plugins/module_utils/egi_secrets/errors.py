@@ -80,3 +80,7 @@ class LeadershipError(SecretsError):
 
 class LockedError(SecretsError):
     """Another run is changing the service."""
+
+
+class MembershipError(SecretsError):
+    """Who is a member of Raft cannot be changed as it is asked."""

@@ -95,7 +95,7 @@ def voter_problems(autopilot: Autopilot, expected: Sequence[str]) -> list[str]:
     if strangers:
         problems.append(
             f"Raft has members that the inventory's group vault does not name: {', '.join(strangers)}. Add them to the "
-            "inventory, or remove them from the cluster (bao operator raft remove-peer)."
+            "inventory, or remove them (playbooks/operate/replace-site.yml)."
         )
     if missing:
         problems.append(
@@ -166,6 +166,20 @@ def cluster_problems(members: Sequence[Member], expected: Sequence[str], *, all_
     elif all_open and not problems:
         problems.append("No node is active, though all are unsealed: an election is going on, or there is no quorum.")
     return problems
+
+
+def forgetful(members: Sequence[Member], bare: Sequence[str]) -> list[str]:
+    """Return who is in Raft's configuration and has an empty disk.
+
+    Args:
+        members: what each node that could be asked says of itself.
+        bare: names of those whose disk holds no log of Raft.
+
+    Returns:
+        Raft node ids; none where no node leads, since then nobody says who is a member.
+    """
+    known = {name for member in members if member.active and member.autopilot for name in member.autopilot.nodes}
+    return [name for name in bare if name in known]
 
 
 def is_settled(member: Member, expected: Sequence[str]) -> bool:

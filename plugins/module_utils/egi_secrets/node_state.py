@@ -10,6 +10,7 @@ import grp
 import hashlib
 import http.client
 import json
+import mmap
 import os
 import pwd
 import re
@@ -55,6 +56,7 @@ class Node:
     filesystems: tuple[Path, ...]
     commands: tuple[str, ...]
     tls_files: tuple[Path, ...] = ()
+    raft_log: Path | None = None
     firewall: tuple[str, str] | None = None  # name and wanted definition of our nftables table
 
 
@@ -82,6 +84,7 @@ def look(node: Node) -> Json:
         "tls_files": [identity_of(path) for path in node.tls_files],
         "firewall_sound": firewall_sound(*node.firewall) if node.firewall else None,
         "audit": {str(path): audit_of(path, pid) for path in node.audit_files},
+        "remembers": remembers(node.raft_log) if node.raft_log else None,
         "filesystems": {str(path): filesystem_of(path) for path in node.filesystems},
         "host_swap": host_swaps(),
     }
@@ -278,6 +281,24 @@ def firewall_sound(name: str, definition: str) -> bool | None:
         return nft.live(table) == nft.normalised(table, definition)
     except nft.NftError:
         return None
+
+
+def remembers(log: Path) -> bool:
+    """Tell whether a server's store of Raft's log was ever used: a member notes there in which term it is.
+
+    A server that was started on an empty disk, and has not joined, has such a file with nothing in it.
+
+    Args:
+        log: `raft/raft.db` in its data directory.
+
+    Raises:
+        OSError: it is there and cannot be read.
+    """
+    try:
+        with log.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(b"CurrentTerm") >= 0
+    except (FileNotFoundError, ValueError):  # none, or an empty one
+        return False
 
 
 def account_of(user: str, shadow: Path = Path("/etc/shadow")) -> Json | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ..api import Api
 from ..cluster import NodeState, observe_nodes
@@ -15,8 +15,10 @@ from ..reconcile.server import Server
 from . import session
 from .rolling import Seen, Standing, gate_problems
 
+AUTOPILOT = "sys/storage/raft/autopilot/state"
 _PAUSE = 0.2
-_AUTOPILOT = "sys/storage/raft/autopilot/state"
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,11 @@ def await_well(params: Mapping[str, Any], apis: list[Api], versions: Mapping[str
         ReconcileError: nobody is at the keyboard, or the login was refused.
     """
     deadline = time.monotonic() + patience
-    with _Leader(params) as leader:
+    with Leader(params) as leader:
         while True:
             states = observe_nodes(apis)
             seen = {each.name: Seen(each.role, each.status.version if each.status else "") for each in states}
-            standing = leader.standing(apis, states)
+            standing = leader.ask(apis, states, _standing)
             problems = gate_problems(seen, standing, versions)
             if not problems or time.monotonic() > deadline:
                 if problems and leader.refusal is not None:
@@ -58,7 +60,11 @@ def await_well(params: Mapping[str, Any], apis: list[Api], versions: Mapping[str
             time.sleep(_PAUSE)
 
 
-class _Leader:
+def _standing(server: Server) -> Standing:
+    return Standing.from_autopilot(server.read(AUTOPILOT) or {})
+
+
+class Leader:
     """The node that leads, logged in to for as long as it does."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
@@ -68,14 +74,20 @@ class _Leader:
         self._stack = ExitStack()
         self._server: Server | None = None
 
-    def __enter__(self) -> _Leader:
+    def __enter__(self) -> Leader:
         return self
 
     def __exit__(self, *what: object) -> None:
         self._leave()
 
-    def standing(self, apis: list[Api], states: Sequence[NodeState]) -> Standing | None:
-        """Return what its autopilot says; None where there is no leader, or it would not say."""
+    def ask(self, apis: list[Api], states: Sequence[NodeState], question: Callable[[Server], Answer]) -> Answer | None:
+        """Return what it answers; None where there is no leader, or it would not say.
+
+        Args:
+            apis: all members'.
+            states: what they said of themselves just now.
+            question: what is asked of it, acting as an operator.
+        """
         active = [each.name for each in states if each.role == "active"]
         if len(active) != 1:
             return None
@@ -92,7 +104,7 @@ class _Leader:
             self.refusal = None
             self.name = active[0]
         try:
-            return Standing.from_autopilot((self._server.read(_AUTOPILOT) if self._server else None) or {})
+            return question(self._server) if self._server else None
         except (RefusedError, UnreachableError):  # it leads no more, perhaps
             self._leave()
         except (KeyError, TypeError, ValueError):

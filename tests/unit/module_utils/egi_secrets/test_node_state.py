@@ -180,3 +180,15 @@ def test_an_audit_file_is_open_until_it_is_replaced(tmp_path: Path) -> None:
         path.touch()
         assert (node_state.audit_of(path, os.getpid()) or {})["open"] is False
     assert (node_state.audit_of(path, 0) or {})["open"] is None
+
+
+def test_a_disk_remembers_what_raft_wrote(tmp_path: Path) -> None:
+    log = tmp_path / "raft.db"
+    assert not node_state.remembers(log), "there is none"
+    log.write_bytes(b"")
+    assert not node_state.remembers(log)
+    log.write_bytes(b"\0" * 65536)
+    assert not node_state.remembers(log), "the server was started, and has not joined"
+    with log.open("ab") as handle:
+        handle.write(b"CurrentTerm\0\0\0\7")
+    assert node_state.remembers(log)
