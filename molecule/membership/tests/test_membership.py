@@ -1,0 +1,261 @@
+"""Hosts are lost, move, join and leave while users work."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from checkin import Checkin
+from lab import NODES, PROJECT, Lab, Run, wait_for
+from load import Load
+
+REPLACE = "operate/replace-site.yml"
+LONG = pytest.mark.skipif(not os.environ.get("MEMBERSHIP_LONG"), reason="MEMBERSHIP_LONG=1 runs it")
+THREE = ("vault-iisas", "vault-infn", "vault-ifca")
+SPARE = ("vault-cesnet", "vault-lip")
+MOVED = 52  # last octet of where a host moves to
+
+
+class Sites:
+    """The inventory, which operators edit, and Raft's members as an operator sees them."""
+
+    def __init__(self, lab: Lab, directory: Path) -> None:
+        self.lab = lab
+        self.directory = directory
+        for name in ("group_vars", "host_vars"):
+            (directory / name).symlink_to(PROJECT / "inventories/lab" / name)
+        self.name(*THREE)
+        lab.inventory = directory
+
+    def name(self, *members: str, moved: str = "") -> None:
+        """Write the inventory: these are the members, and one has moved to another address."""
+        text: dict[str, Any] = yaml.safe_load((PROJECT / "inventories/lab/hosts.yml").read_text())
+        groups = text["all"]["children"]["lab"]["children"]
+        groups["vault"]["hosts"] = dict.fromkeys(members)
+        groups["spare"]["hosts"] = dict.fromkeys(name for name in (*THREE, *SPARE) if name not in members)
+        (self.directory / "hosts.yml").write_text(yaml.safe_dump(text))
+        if moved:
+            folder = self.directory / "host_vars"
+            folder.unlink()
+            folder.mkdir()
+            for file in (PROJECT / "inventories/lab/host_vars").iterdir():
+                values = yaml.safe_load(file.read_text()) | ({"lab_address": MOVED} if file.stem == moved else {})
+                (folder / file.name).write_text(yaml.safe_dump(values))
+            self.lab.addresses[moved] = f"{self.lab.subnet}.{MOVED}"
+
+    def install(self, host: str) -> None:
+        """Have a bare machine where the inventory says that the host is."""
+        done = subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), "-i", self.directory, PROJECT / "playbooks/lab/create.yml"],
+            cwd=PROJECT, env=os.environ | {"LAB_HOSTS": host, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-3000:]
+
+    def lose(self, host: str) -> None:
+        """Have a machine vanish, with its disk."""
+        self.lab.podman("rm", "--force", "--time", "0", f"{self.lab.resource}-{host}")
+
+    def replace(self, jwt: str, *arguments: str, operators: tuple[str, ...] = ("alice", "bob")) -> Run:
+        """Run the playbook with some operators' keyrings at the keyboard."""
+        return self.lab.run(REPLACE, "-e", self._homes(*operators), *arguments, jwt=jwt)
+
+    def replaced(self, jwt: str, *arguments: str) -> Run:
+        """Run it, to a good end."""
+        run = self.replace(jwt, *arguments)
+        assert run.returncode == 0, run.output[-6000:]
+        return run
+
+    def refused(self, jwt: str, *arguments: str) -> str:
+        """Return what it says when it refuses, having removed nobody."""
+        run = self.replace(jwt, "-e", "membership_patience=2", *arguments)
+        assert run.returncode != 0, run.output[-3000:]
+        return run.text
+
+    def killed(self, jwt: str, task: str, *arguments: str) -> None:
+        """Kill it as a task begins."""
+        run = self.lab.kill_at(
+            REPLACE, lambda header, _: task in header, "-e", self._homes("alice", "bob"), *arguments, jwt=jwt
+        )
+        assert run.returncode < 0, run.output[-3000:]
+
+    def _homes(self, *operators: str) -> str:
+        return json.dumps({"vault_cluster_gnupg_homes": [str(self.lab.state / "gpg" / name) for name in operators]})
+
+    def raft(self, jwt: str) -> dict[str, bool]:
+        """Return Raft's members, and whether each votes."""
+        leader = self.leader()
+        login = self.lab.api(leader, "POST", "auth/jwt/login", {"jwt": jwt, "role": "operator"})
+        token = str(login.body["auth"]["client_token"])
+        servers = self.lab.api(leader, "GET", "sys/storage/raft/configuration", token=token).body["data"]["config"][
+            "servers"
+        ]
+        return {each["node_id"]: each["voter"] for each in servers}
+
+    def leader(self) -> str:
+        """Return the node that leads, of all sites."""
+        found: list[str] = []
+
+        def one_leads() -> bool:
+            found[:] = [node for node in (*THREE, *SPARE) if self.lab.api(node, "GET", "sys/health").status == 200]
+            return len(found) == 1
+
+        wait_for(one_leads, 30, "one active node")
+        return found[0]
+
+    def assert_members(self, jwt: str, *names: str) -> None:
+        """Assert that these are the members, that all vote, and that their cluster ports are open to each other alone."""
+        assert self.raft(jwt) == dict.fromkeys(names, True)
+        for name in names:
+            rules = self.lab.ssh(name, "nft list table inet openbao_peers")
+            assert {each for each in self.lab.addresses if f" {self.lab.addresses[each]}" in rules.replace("{", " ")} == set(
+                names
+            )
+
+
+@pytest.fixture(scope="module")
+def jwt(lab: Lab) -> str:
+    return Checkin(lab).token("alice")
+
+
+@pytest.fixture(scope="module")
+def sites(lab: Lab, jwt: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    """The service, configured; the inventory is a copy that the story edits."""
+    lab.play(*NODES, jwt=jwt)
+    before = lab.inventory
+    yield Sites(lab, tmp_path_factory.mktemp("inventory"))
+    lab.inventory = before
+
+
+def standby(sites: Sites, *names: str) -> str:
+    leader = sites.leader()
+    return next(name for name in names or THREE if name != leader)
+
+
+def others(name: str) -> list[str]:
+    return [each for each in THREE if each != name]
+
+
+def test_nothing_is_done_where_nothing_differs(sites: Sites, jwt: str) -> None:
+    run = sites.replaced(jwt)
+    assert "nothing is to be done" in run.text
+    assert run.recap("changed") == 0
+    assert "is not removed" in sites.replaced(jwt, "-e", "remove=vault-infn").text
+    sites.assert_members(jwt, *THREE)
+
+
+def test_what_nobody_can_have_meant_is_refused(sites: Sites, jwt: str) -> None:
+    assert "no member of Raft" in sites.refused(jwt, "-e", "remove=vault-paris")
+    assert "OIDC_ACCESS_TOKEN" in sites.refused("")
+    sites.name("vault-iisas", "vault-infn")
+    assert "-e remove=vault-ifca" in sites.refused(jwt), "a peer that the inventory does not name, and nobody gave up"
+    assert "could not lose one" in sites.refused(jwt, "-e", "remove=vault-ifca"), "two of two would have to live"
+    sites.name(*THREE)
+
+
+def test_a_host_is_lost_and_its_name_lives_on(lab: Lab, sites: Sites, jwt: str) -> None:
+    lost = standby(sites)
+    with Load(lab, name=False, nodes=others(lost), keep="membership.json") as load:
+        sites.lose(lost)
+        assert "cannot be reached" in sites.refused(jwt)
+        live = standby(sites, *others(lost))
+        sites.name(*(name for name in THREE if name != live))
+        assert lost in sites.refused(jwt, "-e", f"remove={live}"), "the cluster cannot spare another"
+        sites.name(*THREE)
+
+        sites.install(lost)
+        assert f"-e remove={lost}" in sites.refused(jwt)
+        assert f"remove={lost}" in lab.run("deploy/vault.yml").text, "site.yml does not start it, either"
+        planned = sites.replaced(jwt, "--check", "-e", f"remove={lost}")
+        assert f"1. remove {lost} from Raft: it is dead" in planned.text
+        assert lost in sites.raft(jwt)
+
+        run = sites.replaced(jwt, "-e", f"remove={lost}")
+    seen = load.assert_sound()
+    assert not any(seen.failed_with_retry.values()), seen
+    assert "restored to a throw-away server and opened there" in run.text
+    assert list((lab.state / "snapshots").glob("before-removal-*"))
+    sites.assert_members(jwt, *THREE)
+    assert "nothing is to be done" in sites.replaced(jwt, "-e", f"remove={lost}").text
+
+
+@LONG
+def test_a_host_moves_to_another_address_while_the_old_one_lives(lab: Lab, sites: Sites, jwt: str) -> None:
+    moving = standby(sites, "vault-infn", "vault-ifca")
+    with Load(lab, name=False, nodes=others(moving)) as load:
+        lab.podman("rename", f"{lab.resource}-{moving}", f"{lab.resource}-former")
+        sites.name(*THREE, moved=moving)
+        sites.install(moving)
+        assert f"-e remove={moving}" in sites.refused(jwt)
+        run = sites.replaced(jwt, "-e", f"remove={moving}")
+        assert "its host was installed anew, or is another" in run.text
+        sites.assert_members(jwt, *THREE)
+    load.assert_sound()
+    lab.podman("rm", "--force", "--time", "0", f"{lab.resource}-former")
+
+
+@LONG
+def test_two_sites_join_and_leave_again(lab: Lab, sites: Sites, jwt: str) -> None:
+    sites.name(*THREE, *SPARE)
+    with Load(lab, name=False) as load:
+        # One operator alone: the first of them has joined as far as a share goes, and the next goes on.
+        first = sites.replace(jwt, operators=("alice",))
+        assert first.returncode == 0, first.output[-3000:]
+        assert "1 more share" in first.text
+        assert "vault-cesnet" not in sites.raft(jwt)
+
+        run = sites.replaced(jwt)
+        sites.assert_members(jwt, *THREE, *SPARE)
+        assert run.text.index("install vault-cesnet") < run.text.index("install vault-lip")
+
+        sites.name(*THREE)
+        for _ in range(20):  # until one of those leads that leave
+            if sites.leader() in SPARE:
+                break
+            step_down(lab, sites.leader(), jwt)
+        assert sites.leader() in SPARE
+        sites.replaced(jwt, "-e", "remove=vault-cesnet,vault-lip", "-e", "wipe=true")
+        sites.assert_members(jwt, *THREE)
+    load.assert_sound()
+    for name in SPARE:
+        assert lab.ssh(name, "systemctl is-active openbao; systemctl is-enabled openbao", check=False).split() == [
+            "inactive",
+            "disabled",
+        ]
+        assert lab.ssh(name, "ls /var/lib/openbao", check=False) == ""
+
+
+def step_down(lab: Lab, name: str, jwt: str) -> None:
+    login = lab.api(name, "POST", "auth/jwt/login", {"jwt": jwt, "role": "operator"})
+    lab.api(name, "POST", "sys/step-down", {}, token=str(login.body["auth"]["client_token"]))
+    wait_for(lambda: lab.api(name, "GET", "sys/health").status == 429, 20, f"{name} to have stepped down")
+
+
+@LONG
+@pytest.mark.parametrize(
+    "task",
+    [
+        "Take a snapshot, and prove it by",
+        "See what comes next, and remove a peer",
+        "Write configuration, units",
+        "Open the cluster port",
+        "Have the server started",
+        "Keep a copy of the unseal bundle",
+        "Submit the shares",
+        "Say how it ended",
+    ],
+)
+def test_killed_and_run_again(sites: Sites, jwt: str, task: str) -> None:
+    lost = standby(sites)
+    sites.lose(lost)
+    sites.install(lost)
+    sites.killed(jwt, task, "-e", f"remove={lost}")
+    sites.replaced(jwt, "-e", f"remove={lost}")
+    sites.assert_members(jwt, *THREE)
