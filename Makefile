@@ -70,7 +70,7 @@ test: check $(CACHE)/browser-packages  ## everything that CI runs: check, and th
 .PHONY: test-full
 test-full: test  ## what is too long for CI as well
 	@.ci/stories every-kill
-	@FAILOVER_LONG=1 UPGRADE_LONG=1 KEYS_LONG=1 .ci/stories failover upgrade keys
+	@FAILOVER_LONG=1 UPGRADE_LONG=1 KEYS_LONG=1 TLS_LONG=1 .ci/stories failover upgrade keys tls
 	@.ci/long-simulation
 
 .PHONY: bench

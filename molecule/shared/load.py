@@ -30,6 +30,7 @@ class Load:
         name: whether to go to the generic name as well.
         rate: writes a second of each; each is followed by a read.
         timeout: s, of a request.
+        ca: what the programs trust, PEM; empty: the lab's CA.
         keep: file in artefacts/ that the history is kept in; empty: none.
         nodes: those that programs go to; empty: all.
     """
@@ -41,11 +42,13 @@ class Load:
         name: bool = True,
         rate: float = 10.0,
         timeout: float = 2.0,
+        ca: str = "",
         keep: str = "",
         nodes: Sequence[str] = (),
     ) -> None:
         self.lab = lab
         self.keep = keep
+        self._ca = ca or (lab.state / "ca/ca.crt").read_text()
         self.marks: list[tuple[str, float]] = []
         self.requests: list[Request] = []
         self._lines: list[str] = []
@@ -68,7 +71,7 @@ class Load:
         token, path = self._login()
         task = {
             "lanes": self._lanes,
-            "ca": (self.lab.state / "ca/ca.crt").read_text(),
+            "ca": self._ca,
             "path": path,
             "token": token,
             "rate": self._rate,

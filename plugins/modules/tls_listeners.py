@@ -18,8 +18,8 @@ DOCUMENTATION = r"""
 module: tls_listeners
 short_description: Look at what TLS listeners really serve
 description:
-  - Runs on the controller. Connects to every listener under each of its names, verifies what it serves against a CA file,
-    and asks it for its health. Reads only, and needs no token.
+  - Runs on the controller, or on a host. Connects to every listener under each of its names, verifies what it serves against
+    a CA file, and asks it for its health. Reads only, and needs no token.
   - It does not fail for what it finds; C(problems) says what is wrong, for the task that asked to judge.
 options:
   listeners:
@@ -36,7 +36,8 @@ options:
         type: list
         elements: str
         required: true
-  ca_file: {description: "PEM on the controller, the CAs that clients trust.", type: path, required: true}
+  ca_file: {description: "Where this runs, a PEM file with the CAs that clients trust.", type: path}
+  ca: {description: "Instead of it what such a file holds.", type: str}
   wanted:
     description: Of nodes, sha256 of the certificate that every listener of theirs should serve.
     type: dict
@@ -80,7 +81,8 @@ LISTENER: dict[str, dict[str, object]] = {
 }
 ARGUMENTS: dict[str, dict[str, object]] = {
     "listeners": {"type": "list", "elements": "dict", "required": True, "options": LISTENER},
-    "ca_file": {"type": "path", "required": True},
+    "ca_file": {"type": "path"},
+    "ca": {"type": "str"},
     "wanted": {"type": "dict", "default": {}},
     "patience": {"type": "float", "default": 0},
 }
@@ -88,10 +90,10 @@ PAUSE = 0.2
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, required_one_of=[["ca_file", "ca"]])
     given = module.params
     try:
-        ca = Path(given["ca_file"]).read_text(encoding="utf-8")
+        ca = given["ca"] or Path(given["ca_file"]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         module.fail_json(msg=f"The CA file {given['ca_file']} cannot be read ({error}): correct vault_cluster_ca_file.")
     asked = [Listener(each["node"], each["address"], each["port"], tuple(each["names"])) for each in given["listeners"]]

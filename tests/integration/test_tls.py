@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import socket
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +61,12 @@ class Node:
         deadline = time.monotonic() + 10
         while b"reload triggered" not in (self.server.directory / "server.log").read_bytes()[logged:]:
             assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def await_journal(self, words: str) -> None:
+        deadline = time.monotonic() + 10
+        while words not in self.server.journal():
+            assert time.monotonic() < deadline, self.server.journal()
             time.sleep(0.05)
 
     @property
@@ -121,7 +129,7 @@ def test_a_pair_that_is_half_written_leaves_the_old_one_served(node: Node, autho
     certificate, new_key = authority.issue(node.server.fqdn, GENERIC)
     node.write_certificate(certificate)
     node.reload()
-    assert "private key does not match public key" in node.server.journal()
+    node.await_journal("private key does not match public key")
     seen = node.look(authority.ca_file, wanted={"n1": before})
     assert seen["problems"] == []
     assert node.key.read_bytes() == key
@@ -187,3 +195,14 @@ def test_a_certificate_that_is_not_trusted_is_not_mistaken_for_a_bad_token(node:
     client = Client(node.server.node, str(new.ca_file), 5.0, 1)
     with pytest.raises(UnreachableError, match="SSLCertVerificationError"):
         client.request("GET", "sys/health")
+
+
+def test_raft_never_serves_these_files(node: Node, authority: Authority) -> None:
+    """Its port knows keys of the cluster's own alone, whatever is renewed."""
+    context = ssl.create_default_context(cafile=authority.ca_file)
+    context.set_alpn_protocols(["raft_storage_v1"])
+    with (
+        socket.create_connection((LOOPBACK, node.server.cluster_port), timeout=5) as raw,
+        pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"),
+    ):
+        context.wrap_socket(raw, server_hostname=node.server.fqdn)

@@ -17,6 +17,21 @@ SEALED = {"health": {"initialized": True, "sealed": True}, "leader": None, "auto
 REVOKED = RootToken("alice", "F" * 40, "", revoked_at="2026-11-01T00:00:00Z")
 
 
+def tls(*days: float, ca: float = 3000.0, error: str | None = None, trust: tuple[str, ...] = ("a",)) -> dict[str, Any]:
+    """What listeners serve that have so many days left, under the CA `a`."""
+    return {
+        "file": None,
+        "error": error,
+        "listeners": [{"certificate": ends(each)} for each in days],
+        "trust": [{"sha256": each, "subject": f"CN={each}", **ends(ca)} for each in trust],
+        "authorities": ["a"],
+    }
+
+
+def ends(days: float) -> dict[str, Any]:
+    return {"not_after": f"in {days} days", "not_after_seconds": NOW + days * 86_400}
+
+
 def state(*, active: bool = False) -> dict[str, Any]:
     autopilot = {"healthy": True, "failure_tolerance": 1, "nodes": dict.fromkeys(NODES, True)}
     return {
@@ -32,11 +47,7 @@ def state(*, active: bool = False) -> dict[str, Any]:
             "autopilot": autopilot if active else None,
             "applied_index": 42,
         },
-        "tls": {
-            "file": None,
-            "served": {"not_after": "2027-06-01", "not_after_seconds": NOW + 100 * 86_400},
-            "error": None,
-        },
+        "tls": tls(100, 200),
         "filesystems": {"/var/lib/openbao": {"free_percent": 60.0}},
         "audit": {"/var/log/openbao/audit.log": {"modified": NOW - 3, "open": True}},
     }
@@ -107,7 +118,7 @@ def test_all_is_well() -> None:
             {"restart_pending": ["openbao.hcl changed"]},
             ["Restart pending on vault-infn", "openbao.hcl", "restart-pending.md"],
         ),
-        ({"reload_pending": ["another certificate"]}, ["Reload pending on vault-infn", "site.yml", "stand-up.md"]),
+        ({"reload_pending": ["another certificate"]}, ["Reload pending on vault-infn", "rotate-tls.yml", "rotate-tls.md"]),
         ({"running": False, "process": None, "server": None}, ["The server on vault-infn is stopped", "index.md"]),
         ({"server": None}, ["vault-infn does not answer", "index.md"]),
         ({"server": SEALED}, ["vault-infn is sealed", "unseal.yml", "unseal.md"]),
@@ -120,10 +131,21 @@ def test_what_needs_doing_is_said_with_the_remedy(change: dict[str, Any], words:
 
 
 def test_a_certificate_near_its_end_and_one_that_is_not_trusted() -> None:
-    served = {"not_after": "2027-01-20", "not_after_seconds": NOW + 5 * 86_400}
-    todo = told(changed(tls={"file": None, "served": served, "error": "certificate has expired"}))
-    assert "2027-01-20" in todo
+    todo = told(changed(tls=tls(100, 5, error="certificate has expired")))
+    assert "The certificate of vault-infn ends on in 5 days" in todo, "the listener of another port counts, too"
     assert "certificate has expired" in todo
+
+
+def test_a_ca_near_its_end_needs_another_in_time() -> None:
+    (todo,) = changed(tls=tls(100, ca=90)).todo
+    assert "The CA CN=a, which vault-infn leads to, ends on in 90 days" in todo.what
+    assert todo.runbook == "docs/runbooks/rotate-tls.md"
+
+
+def test_a_ca_that_is_being_replaced_is_a_note() -> None:
+    status = changed(tls=tls(100, trust=("a", "old")))
+    assert status.todo == []
+    assert any("The nodes trust CN=old, and no listener leads to it" in each for each in status.notes)
 
 
 def test_a_host_that_was_not_reached_is_shown() -> None:

@@ -35,12 +35,14 @@ class Certificate:
         sha256: of its DER, in hexadecimal.
         serial: its number in hexadecimal, as `openssl x509 -serial` prints it.
         issuer: who signed it, such as `CN=Some CA,O=EGI`; most particular first.
+        subject: whose it is, in the same form.
         not_after: when it ends, timezone-aware.
     """
 
     sha256: str
     serial: str
     issuer: str
+    subject: str
     not_after: dt.datetime
 
     def days_left(self, now: float) -> float:
@@ -61,6 +63,7 @@ class Certificate:
             "sha256": self.sha256,
             "serial": self.serial,
             "issuer": self.issuer,
+            "subject": self.subject,
             "not_after": self.not_after.isoformat(),
             "not_after_seconds": self.not_after.timestamp(),
             "days_left": self.days_left(now),
@@ -87,7 +90,7 @@ def fingerprint(der: bytes) -> str:
 
 
 def read(der: bytes) -> Certificate:
-    """Read a certificate: Certificate → tbsCertificate → serialNumber, issuer, validity (RFC 5280, section 4.1).
+    """Read a certificate: Certificate → tbsCertificate → serialNumber, issuer, validity, subject (RFC 5280, section 4.1).
 
     Raises:
         ValueError, IndexError: it is none.
@@ -95,13 +98,14 @@ def read(der: bytes) -> Certificate:
     parts = list(_children(_first(_first(der))))
     if parts[0][0] == _VERSION:
         parts = parts[1:]
-    (_, serial), _algorithm, (_, issuer), (_, validity) = parts[:4]
+    (_, serial), _algorithm, (_, issuer), (_, validity), (_, subject) = parts[:5]
     _, (tag, ends) = _children(validity)
     form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
     return Certificate(
         sha256=fingerprint(der),
         serial=serial.lstrip(b"\0").hex().upper(),
         issuer=_name(issuer),
+        subject=_name(subject),
         not_after=dt.datetime.strptime(ends.decode("ascii"), form).replace(tzinfo=dt.UTC),
     )
 

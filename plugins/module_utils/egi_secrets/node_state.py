@@ -455,7 +455,7 @@ def tls_of(node: Node) -> Json:
         "error": first.errors.get(node.name),
         "listeners": [each.told() for each in seen],
         "authorities": list(first.authorities),
-        "trust": _fingerprints(trust),
+        "trust": _trust(trust, now),
     }
 
 
@@ -473,8 +473,8 @@ def _certificate_on_disk(path: Path, now: float) -> Json | None:
         return None
 
 
-def _fingerprints(ca: str) -> list[str]:
+def _trust(ca: str, now: float) -> list[Json]:
     try:
-        return certificates.fingerprints(ca)
-    except ValueError:
+        return [certificates.read(der).told(now) for der in certificates.from_pem(ca)]
+    except (ValueError, IndexError):
         return []

@@ -13,12 +13,14 @@ from .members import Member, cluster_problems, voter_problems
 from .operate.planned import BEHIND, FRESH, freshest
 
 TLS_DAYS = 30  # a certificate that ends sooner needs doing
+CA_DAYS = 120  # and so does a CA: another one takes three steps, with time for users between them
 DISK_PERCENT = 10.0  # less room than this on a filesystem of the server needs doing
 CLOCK_SECONDS = 1.0  # members' clocks that are surely further apart need doing
 AUDIT_SECONDS = 120.0  # checkers write every few seconds: the leader's audit file may not be older
 _DAY = 86_400.0
 
 INDEX = "docs/runbooks/index.md"
+ROTATE = "docs/runbooks/rotate-tls.md"
 RUNBOOKS = {
     "unreachable": INDEX,
     "stopped": INDEX,
@@ -167,7 +169,7 @@ def status_of(
         lock=beside.lock,
         snapshot=beside.snapshot,
         todo=todo,
-        notes=_notes(root_token, beside),
+        notes=[*_notes(root_token, beside), *_idle_authorities(hosts)],
     )
 
 
@@ -204,7 +206,7 @@ def _node(
     if not state:
         return NodeStatus(name, site, "unreachable", voter=_votes(name, members, expected))
     process = state["process"]
-    served = state["tls"]["served"] or state["tls"]["file"]
+    served = _soonest(state)
     room = [fs["free_percent"] for fs in state["filesystems"].values() if fs]
     written = [audit["modified"] for audit in state["audit"].values() if audit]
     applied, word = _applied(state), _state_word(members[name], running=bool(state["running"]))
@@ -265,22 +267,8 @@ def _todo_of(node: NodeStatus, state: Mapping[str, Any], *, watched: bool) -> li
         todo.append(Todo(f"Restart pending on {name}: {why}.", "docs/runbooks/restart-pending.md"))
     if state["reload_pending"]:
         why = "; ".join(state["reload_pending"])
-        todo.append(Todo(f"Reload pending on {name}: {why}. Run playbooks/site.yml.", "docs/runbooks/stand-up.md"))
-    if state["tls"]["error"]:
-        todo.append(
-            Todo(
-                f"Clients do not trust what {name} serves: {state['tls']['error']}. Mend its certificate and run site.yml.",
-                "docs/runbooks/stand-up.md",
-            )
-        )
-    served = state["tls"]["served"] or state["tls"]["file"]
-    if served and node.tls_days is not None and node.tls_days < TLS_DAYS:
-        todo.append(
-            Todo(
-                f"The certificate of {name} ends on {served['not_after']}. Get a new one and run playbooks/site.yml.",
-                "docs/runbooks/stand-up.md",
-            )
-        )
+        todo.append(Todo(f"Reload pending on {name}: {why}. Run playbooks/operate/rotate-tls.yml.", ROTATE))
+    todo += _tls_todo(name, state)
     todo += [
         Todo(
             f"Only {room['free_percent']} % is free where {path} lies on {name}. A full audit disk stops the server.", INDEX
@@ -353,6 +341,53 @@ def _names_todo(report: Mapping[str, Any] | None, checkers: Sequence[Mapping[str
         ]
     todo += [Todo(f"The checker at {report['observer']} says: {alarm['text']}", page) for alarm in report["alarms"]]
     return todo
+
+
+def _tls_todo(name: str, state: Mapping[str, Any]) -> list[Todo]:
+    todo, served = [], _soonest(state)
+    if state["tls"]["error"]:
+        why = state["tls"]["error"]
+        todo.append(
+            Todo(
+                f"Clients do not trust what {name} serves: {why}. Mend its certificate and run site.yml.",
+                "docs/runbooks/stand-up.md",
+            )
+        )
+    if served and _days_left(served, state["time"]) < TLS_DAYS:
+        ends = served["not_after"]
+        todo.append(
+            Todo(
+                f"The certificate of {name} ends on {ends}. Get a new one and run operate/rotate-tls.yml, or site.yml "
+                "where it has ended.",
+                ROTATE,
+            )
+        )
+    # A CA whose successor vouches as well may end: whoever trusts both is served.
+    vouching = [each for each in state["tls"]["trust"] if each["sha256"] in state["tls"]["authorities"]]
+    last = max(vouching, key=lambda each: float(each["not_after_seconds"]), default=None)
+    if last and _days_left(last, state["time"]) < CA_DAYS:
+        todo.append(
+            Todo(
+                f"The CA {last['subject']}, which {name} leads to, ends on {last['not_after']}. Have certificates of "
+                "another, in three steps.",
+                ROTATE,
+            )
+        )
+    return todo
+
+
+def _soonest(state: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what is served on the port where it ends first, or what is on disk where nothing is."""
+    served: list[Mapping[str, Any]] = [each["certificate"] for each in state["tls"]["listeners"] if each["certificate"]]
+    disk: Mapping[str, Any] | None = state["tls"]["file"]
+    return min(served, key=lambda each: float(each["not_after_seconds"]), default=disk)
+
+
+def _idle_authorities(hosts: Sequence[Mapping[str, Any]]) -> list[str]:
+    tls = [host["state"]["tls"] for host in hosts if host["state"]]
+    trusted = {each["sha256"]: each["subject"] for one in tls for each in one["trust"]}
+    idle = sorted(name for sha, name in trusted.items() if not any(sha in one["authorities"] for one in tls))
+    return [f"The nodes trust {name}, and no listener leads to it: a CA is being replaced, see {ROTATE}." for name in idle]
 
 
 def _notes(root_token: RootToken | None, beside: Elsewhere) -> list[str]:

@@ -1,6 +1,7 @@
 """Prints, as JSON, what the role needs to know of a host.
 
-Arguments: the installation directory; a CA in PEM, or nothing; the link by which the system trusts a CA of ours.
+Arguments: the installation directory; the beginning of the names of our CAs' files; the CAs that the system is to trust,
+each in PEM.
 """
 
 from __future__ import annotations
@@ -11,10 +12,20 @@ import platform
 import sys
 from pathlib import Path
 
-directory, ca, trusted = Path(sys.argv[1]), "".join(sys.argv[2].split()), Path(sys.argv[3])
+directory, stem, wanted = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
 libc, _, minor = (os.confstr("CS_GNU_LIBC_VERSION") or "").rpartition(".")  # such as "glibc 2.36"
 python = f"{sys.version_info.major}.{sys.version_info.minor}"
-bundle = Path("/etc/ssl/certs/ca-certificates.crt")
+bundle = "".join(Path("/etc/ssl/certs/ca-certificates.crt").read_text().split())
+files = sorted(Path("/usr/local/share/ca-certificates").glob(f"{stem}*.crt"))
+links = {path.stem for path in Path("/etc/ssl/certs").glob(f"{stem}*.pem")}
+expected = {stem if place == 1 else f"{stem}-{place}" for place in range(1, len(wanted) + 1)}
+
+
+def trusted(certificates: list[str]) -> list[str]:
+    """Return those of them that the system trusts."""
+    return [text for text in certificates if "".join(text.split()) in bundle]
+
+
 environments = [path for path in directory.glob("*") if path.is_dir() and not path.is_symlink()]
 print(
     json.dumps(
@@ -24,7 +35,8 @@ print(
             "environments": sorted(path.name for path in environments),
             "complete": sorted(path.name for path in environments if (path / "complete").exists()),
             # update-ca-certificates copies a CA into the bundle, and keeps a link to it until it has seen it go.
-            "trust_settled": ca in "".join(bundle.read_text().split()) if ca else not trusted.is_symlink(),
+            "trust_settled": trusted(wanted) == wanted and links == expected,
+            "trusted": trusted([path.read_text() for path in files]),
         }
     )
 )

@@ -1,0 +1,251 @@
+"""Certificates are renewed and another CA comes in, while users work and checkers watch."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import re
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from checkin import Checkin
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from lab import NODES, Lab, Run
+from load import Load
+
+ROTATE = "operate/rotate-tls.yml"
+LONG = pytest.mark.skipif(not os.environ.get("TLS_LONG"), reason="TLS_LONG=1 runs it")
+NAME = "vault.services.lab.test"
+PORTS = (8200, 443)
+# What a user's VM trusts by its system, as curl finds it (one file) and as OpenSSL does (a link a CA).
+AS_A_USER = (
+    f"curl -sS -o /dev/null -w '%{{http_code}} ' 'https://{NAME}:8200/v1/sys/health?standbyok=true' && python3 -c "
+    f"\"import urllib.request as r; print(r.urlopen('https://{NAME}:8200/v1/sys/health?standbyok=true').status)\""
+)
+
+
+def alice(lab: Lab) -> str:
+    """Return a token that is fresh: these plays take a while."""
+    return Checkin(lab).token("alice")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def service(lab: Lab) -> None:
+    """The service, configured, with its checkers; the user's VM is brought its CA."""
+    lab.play(*NODES, jwt=alice(lab))
+    lab.play("deploy/failover.yml", jwt=alice(lab))
+    rotated(lab)
+
+
+def rotated(lab: Lab, *arguments: str) -> Run:
+    lab.__dict__.pop("trust", None)  # what this test trusts is the inventory's, too
+    return lab.play(ROTATE, *arguments, jwt=alice(lab))
+
+
+def refused(lab: Lab, **variables: object) -> str:
+    run = lab.run(ROTATE, "-e", json.dumps(variables), jwt=alice(lab))
+    assert run.returncode != 0, run.output[-3000:]
+    assert run.recap("changed") == 0
+    return run.text
+
+
+def new_certificates(lab: Lab, only: str) -> None:
+    lab.play("lab/certificates.yml", "-e", f"only={only}")
+
+
+def authorities(lab: Lab) -> list[str]:
+    """Return what the inventory's CA file holds, in PEM."""
+    text = (lab.state / "ca/ca.crt").read_text()
+    return re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", text, re.DOTALL)
+
+
+def certificate(lab: Lab, node: str) -> x509.Certificate:
+    """Return what the inventory has for a node."""
+    return x509.load_pem_x509_certificate((lab.state / "tls" / f"{node}.crt").read_bytes())
+
+
+def served(lab: Lab) -> dict[str, set[int]]:
+    """Return the serial numbers that each node serves, on every port and under every name."""
+    return {
+        node: {
+            x509.load_pem_x509_certificate(ssl.get_server_certificate((lab.addresses[node], port)).encode()).serial_number
+            for port in PORTS
+        }
+        for node in lab.nodes
+    }
+
+
+def wanted(lab: Lab) -> dict[str, set[int]]:
+    return {node: {certificate(lab, node).serial_number} for node in lab.nodes}
+
+
+def started(lab: Lab) -> list[str]:
+    return [lab.ssh(node, "systemctl show --property MainPID --value openbao").strip() for node in lab.nodes]
+
+
+def sees(lab: Lab) -> dict[str, list[bool]]:
+    """Return what the checker at INFN makes of each site, name by name."""
+    report = json.loads(lab.ssh("vault-infn", "runuser -u endpoint-failover -- endpoint-failover status --json"))
+    return {site: [each["serving"] for each in told["names"].values()] for site, told in report["sites"].items()}
+
+
+@contextmanager
+def a_pair_that_the_server_cannot_read(lab: Lab, node: str) -> Iterator[None]:
+    """A certificate that is right in every way, of a curve that the server's library does not know."""
+    files = [lab.state / "tls" / f"{node}.{kind}" for kind in ("crt", "key")]
+    kept = [path.read_bytes() for path in files]
+    like, key = certificate(lab, node), ec.generate_private_key(ec.SECP256K1())
+    authority = x509.load_pem_x509_certificate(authorities(lab)[0].encode())
+    signer = serialization.load_pem_private_key((lab.state / "ca/ca.key").read_bytes(), None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(like.subject)
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(dt.datetime.now(dt.UTC) - dt.timedelta(hours=1))
+        .not_valid_after(dt.datetime.now(dt.UTC) + dt.timedelta(days=90))
+    )
+    names = like.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    files[0].write_bytes(
+        builder.add_extension(names, critical=False).sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    )
+    files[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    yield
+    for path, content in zip(files, kept, strict=True):
+        path.write_bytes(content)
+
+
+def test_an_unchanged_run_changes_nothing(lab: Lab) -> None:
+    run = lab.play(ROTATE)  # and needs nobody's login
+    assert run.recap("changed") == 0
+    assert "Nothing is left to do." in run.text
+
+
+def test_bad_files_are_refused_before_anything_changes(lab: Lab) -> None:
+    before = served(lab)
+    keys = refused(lab, vault_server_tls_key_file=str(lab.state / "tls/vm.key"))
+    assert keys.count("is not the key of") == 3
+    names = refused(lab, vault_server_tls_certificate_file=str(lab.state / "tls/vm.crt"))
+    assert "does not name vault-infn.lab.test" in names
+    assert served(lab) == before
+
+
+def test_certificates_are_renewed_while_users_work(lab: Lab) -> None:
+    before, processes = served(lab), started(lab)
+    new_certificates(lab, "vault")
+    with Load(lab, keep="tls-renewal.json") as load:
+        run = rotated(lab)
+    assert "Renewal under the same CA" in run.text
+    seen = load.assert_sound()
+    assert not seen.failed_with_retry, seen
+    assert served(lab) == wanted(lab)
+    assert served(lab) != before
+    assert started(lab) == processes, "a reload is no restart"
+    assert lab.ssh("vault-infn", "ls -d /run/openbao-started-tls", check=False) == "", "no old key stays"
+
+
+@LONG
+def test_a_certificate_that_the_server_cannot_read_is_taken_back(lab: Lab) -> None:
+    before = served(lab)
+    with a_pair_that_the_server_cannot_read(lab, "vault-infn"):
+        run = lab.run(ROTATE, jwt=alice(lab))
+    assert run.returncode != 0
+    assert "vault-infn did not serve its new certificate, and has the old one again" in run.text
+    assert served(lab) == before
+    assert rotated(lab).recap("changed") == 0
+
+
+@LONG
+@pytest.mark.parametrize(
+    "task",
+    [
+        "Keep what the listeners serve",
+        "Write TLS files",
+        "Reload, which interrupts",
+        "See that users are served",
+        "Wait until every member",
+    ],
+)
+def test_killed_and_run_again(lab: Lab, task: str) -> None:
+    new_certificates(lab, "vault")
+    killed = lab.kill_at(ROTATE, lambda header, _: task in header, jwt=alice(lab))
+    assert killed.returncode < 0, killed.output[-3000:]
+    rotated(lab)
+    assert served(lab) == wanted(lab)
+    assert rotated(lab).recap("changed") == 0
+    assert lab.ssh("vault-infn", "ls -d /run/openbao-started-tls", check=False) == ""
+
+
+def test_another_ca_takes_the_place_of_the_old_one(lab: Lab, tmp_path: Path) -> None:
+    """Users that know both are served throughout, by every node and by the generic name; nobody is locked out in between."""
+    processes = started(lab)
+    lab.play("lab/authority.yml", "-e", "trust=both")
+    new, old = authorities(lab)
+    alone = tmp_path / "new.crt"
+    alone.write_text(new)
+    only_new = {"vault_server_tls_ca_file": str(alone), "vault_cluster_ca_file": str(alone)}
+
+    # Certificates of a CA that nobody knows yet wait for the next run, however soon they are in the inventory.
+    new_certificates(lab, "vault")
+    before = served(lab)
+    assert "is without CN=egi-secrets" in refused(lab, **only_new)
+    with Load(lab, ca=new + old, keep="tls-ca.json") as load:
+        first = rotated(lab)
+        assert "Step 1 of 3, trust" in first.text
+        assert "the checker on vault-ifca" in first.text
+        assert served(lab) == before
+        assert lab.ssh("vm", AS_A_USER).split() == ["200", "200"]
+
+        load.mark("certificates")
+        second = rotated(lab)
+        assert "Step 2 of 3, certificates" in second.text
+        assert served(lab) == wanted(lab)
+        assert lab.ssh("vm", AS_A_USER).split() == ["200", "200"]
+        assert sees(lab) == {site: [True, True] for site in ("iisas", "infn", "ifca")}
+
+        # Check-in and the DynDNS service still have certificates of the old one.
+        lab.play("lab/authority.yml", "-e", "trust=new")
+        text = refused(lab)
+        assert "Check-in is not accepted" in text
+        assert "the DynDNS service is not accepted" in text
+        (lab.state / "ca/ca.crt").write_text(new + old)
+        lab.play("deploy/config.yml", jwt=alice(lab))  # logins trust both
+        new_certificates(lab, "dyndns:identity_provider")
+        lab.play("deploy/dyndns.yml")
+        lab.play("lab/checkin.yml")
+
+        load.mark("drop")
+        lab.play("lab/authority.yml", "-e", "trust=new")
+        third = rotated(lab)
+        assert "Step 3 of 3, drop" in third.text
+        assert lab.ssh("vm", AS_A_USER).split() == ["200", "200"]
+    seen = load.assert_sound()
+    assert not seen.failed_with_retry, seen
+    assert started(lab) == processes
+
+    lab.play("deploy/config.yml", jwt=alice(lab))
+    again = rotated(lab)
+    assert again.recap("changed") == 0
+    assert "Nothing is left to do." in again.text
+    assert sees(lab) == {site: [True, True] for site in ("iisas", "infn", "ifca")}
+    assert Checkin(lab).token("ada")
+
+
+@LONG
+def test_a_node_that_lost_its_data_joins_by_the_new_ca(lab: Lab) -> None:
+    node = next(each for each in lab.nodes if each != lab.active())
+    lab.ssh(node, "systemctl stop openbao && rm -rf /var/lib/openbao/* && systemctl start openbao")
+    lab.play("operate/unseal.yml", operator="alice")
+    lab.play("operate/unseal.yml", operator="bob")
+    assert lab.api(node, "GET", "sys/health").status == 429
+    assert rotated(lab).recap("changed") == 0

@@ -1,0 +1,141 @@
+"""Whom the nodes, checkers and VMs of an inventory trust, as the decision about certificates wants it."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible.module_utils.egi_secrets import certificates
+
+from tests.integration.servers import Authority
+
+FILTERS = Path(__file__).resolve().parents[2] / "plugins/filter/tls.py"
+
+
+@pytest.fixture(scope="module")
+def tls() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tls_filters", FILTERS)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Authority:
+    (tmp_path / "old").mkdir()
+    return Authority(tmp_path / "old", "old CA")
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Authority:
+    (tmp_path / "new").mkdir()
+    return Authority(tmp_path / "new", "new CA")
+
+
+def sha(authority: Authority) -> str:
+    return certificates.fingerprints(authority.ca_file.read_text())[0]
+
+
+def host(name: str, ca_file: Path, trusts: Authority, *, leads: bool = False, pending: bool = False) -> dict[str, Any]:
+    """A node whose checker and listeners are of the CA `trusts`."""
+    return {
+        "inventory_hostname": name,
+        "vault_node_fqdn": f"{name}.test",
+        "vault_connect_address": "",
+        "vault_api_port": 8200,
+        "vault_server_extra_ports": [443],
+        "vault_generic_names": ["vault.test"],
+        "vault_server_tls_ca_file": str(ca_file),
+        "vault_cluster_ca_file": str(ca_file),
+        "tls_rotation_pending": pending,
+        "vault_server_state": {
+            "server": {"leader": {"is_self": leads}},
+            "tls": {
+                "trust": [{"sha256": sha(trusts), "subject": "CN=old CA"}],
+                "listeners": [{"port": port, "authorities": [sha(trusts)]} for port in (8200, 443)],
+                "served": {"days_left": 10},
+                "authorities": [sha(trusts)],
+            },
+        },
+        "endpoint_failover_trusted": {"content": base64.b64encode(trusts.ca_file.read_bytes()).decode()},
+    }
+
+
+def seen(*names: str, by: Authority) -> list[dict[str, Any]]:
+    return [
+        {"node": name, "port": port, "certificate": {"serial": "1"}, "authorities": [sha(by)]}
+        for name in names
+        for port in (8200, 443)
+    ]
+
+
+def test_every_listener_is_looked_at_under_every_name(tls: ModuleType, old: Authority) -> None:
+    found = tls.tls_listeners([host("vault-infn", old.ca_file, old)])
+    assert [each["port"] for each in found] == [8200, 443]
+    assert found[1]["names"] == ["vault-infn.test", "vault.test"]
+    assert found[1]["address"] == "vault-infn.test"
+
+
+def test_nodes_checkers_and_vms_are_all_asked(tls: ModuleType, old: Authority, new: Authority, tmp_path: Path) -> None:
+    bundle = tmp_path / "both.crt"
+    bundle.write_text(new.ca_file.read_text() + old.ca_file.read_text())
+    nodes = [host("vault-infn", bundle, old)]
+    vm = {"inventory_hostname": "vm", "fedcloud_client_ca_file": str(bundle), "fedcloud_client_trusted": []}
+    plan = tls.tls_rotation_plan(nodes, seen("vault-infn", by=old), {}, [vm])
+    assert plan["phase"] == "trust"
+    assert "vault-infn, the checker on vault-infn and vm will trust CN=new CA and CN=old CA as well" in plan["says"]
+    elsewhere = tls.tls_rotation_plan(nodes, seen("vault-infn", by=old), {}, [vm | {"fedcloud_client_ca_file": ""}])
+    assert " vm " not in elsewhere["says"]
+
+
+def test_the_node_that_leads_is_last(tls: ModuleType, old: Authority) -> None:
+    nodes = [host("a", old.ca_file, old, leads=True, pending=True), host("b", old.ca_file, old, pending=True)]
+    judged = {name: {"authorities": [sha(old)], "sha256": name} for name in "ab"}
+    plan = tls.tls_rotation_plan(nodes, seen("a", "b", by=old), judged, [])
+    assert plan["turns"] == ["b", "a"]
+    assert tls.tls_fingerprints(judged) == {"a": "a", "b": "b"}
+
+
+def test_a_ca_file_that_cannot_be_read_is_named(tls: ModuleType, old: Authority, tmp_path: Path) -> None:
+    with pytest.raises(AnsibleFilterError, match=r"vault_cluster_ca_file .*cannot be read"):
+        tls.tls_rotation_plan([host("a", old.ca_file, old) | {"vault_cluster_ca_file": str(tmp_path / "gone")}], [], {}, [])
+
+
+def test_others_are_judged_by_the_file_that_names_their_ca(tls: ModuleType, old: Authority) -> None:
+    issuer = {"who": "Check-in", "url": "https://checkin.test/x", "address": "", "variable": "vault_config_issuer_ca_file"}
+    (peer,) = tls.tls_peers([issuer | {"ca_file": str(old.ca_file)}])
+    assert peer["listener"] == {"node": "Check-in", "address": "checkin.test", "port": 443, "names": ["checkin.test"]}
+    assert tls.tls_peers([issuer | {"ca_file": ""}]) == []
+
+    strange = {"node": "Check-in", "certificate": {}, "errors": {"checkin.test": "unable to get local issuer certificate"}}
+    rejected = {"listeners": [strange | {"certificate": {"serial": "1"}}], "item": peer}
+    assert (
+        "Check-in is not accepted with the CAs of vault_config_issuer_ca_file"
+        in tls.tls_peer_problems([rejected], "trust")[0]
+    )
+    silent = {"listeners": [strange | {"certificate": None, "errors": {"": "timed out"}}], "item": peer}
+    assert tls.tls_peer_problems([silent], "trust") == []
+    assert "does not answer (timed out)" in tls.tls_peer_problems([silent], "drop")[0]
+
+
+def test_a_system_has_a_file_for_each_ca(tls: ModuleType, old: Authority, new: Authority) -> None:
+    both = tls.pem_certificates(new.ca_file.read_text() + "# comment\n" + old.ca_file.read_text())
+    assert len(both) == 2
+    files = tls.authority_files(both, "/ca", "ours")
+    assert [each["path"] for each in files] == ["/ca/ours.crt", "/ca/ours-2.crt", "/ca/ours-3.crt", "/ca/ours-4.crt"]
+    assert ["content" in each for each in files] == [True, True, False, False]
+
+
+def test_a_certificate_that_has_ended_may_be_replaced_by_any(tls: ModuleType, old: Authority, new: Authority) -> None:
+    node = host("vault-infn", new.ca_file, old)
+    judged = {"trust": [{"sha256": sha(new)}], "authorities": [sha(new)]}
+    assert tls.tls_leaps(node, judged)
+    node["vault_server_state"]["tls"]["served"] = {"days_left": -1}
+    assert not tls.tls_leaps(node, judged)
