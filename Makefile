@@ -68,9 +68,10 @@ test: check $(CACHE)/browser-packages  ## everything that CI runs: check, and th
 	@.ci/stories failover upgrade
 
 .PHONY: test-full
+test-full: export VAULT_TEST_BINARY := $(CACHE)/openbao/bao
 test-full: test  ## what is too long for CI as well
-	@.ci/stories every-kill
-	@FAILOVER_LONG=1 UPGRADE_LONG=1 KEYS_LONG=1 TLS_LONG=1 .ci/stories failover upgrade keys tls
+	@pytest --quiet --numprocesses 2 -m long tests/integration
+	@FAILOVER_LONG=1 UPGRADE_LONG=1 KEYS_LONG=1 TLS_LONG=1 MEMBERSHIP_LONG=1 .ci/stories failover upgrade keys tls membership every-kill
 	@.ci/long-simulation
 
 .PHONY: bench

@@ -127,7 +127,10 @@ class Turns:
         return answer.status, json.loads(text) if text else {}
 
     def root_tokens(self, token: str) -> list[dict[str, Any]]:
-        _, listed = self.network(self.active, "LIST", "auth/token/accessors", token=token)
+        deadline = time.monotonic() + 20  # while a leader is elected, nobody lists anything
+        status, listed = 0, {}
+        while status != 200 and time.monotonic() < deadline:
+            status, listed = self.network(self.active, "LIST", "auth/token/accessors", token=token)
         looked = [
             self.network(self.active, "POST", "auth/token/lookup-accessor", {"accessor": accessor}, token)[1]
             for accessor in listed["data"]["keys"]
@@ -174,6 +177,7 @@ def test_two_operators_in_turn_and_the_recipient_last(turns: Turns) -> None:
     assert turns.token("alice", state="absent").succeeded()["record"] == ""
 
 
+@pytest.mark.long
 def test_the_recipients_share_waits_for_the_others(turns: Turns) -> None:
     first = turns.turn("alice")
     assert "has 0 of 2 shares" in first["missing"]
@@ -184,6 +188,7 @@ def test_the_recipients_share_waits_for_the_others(turns: Turns) -> None:
     turns.token("alice", state="absent").succeeded()
 
 
+@pytest.mark.long
 def test_others_alone_never_complete_it(turns: Turns) -> None:
     """A root token is made where the key is that opens it, never to lie about."""
     turns.turn("bob")
@@ -207,6 +212,7 @@ def test_no_root_token_is_left_over(turns: Turns) -> None:
     assert turns.ceremony.api(turns.active).token_policies(token) is None
 
 
+@pytest.mark.long
 def test_the_token_ends_by_itself(turns: Turns) -> None:
     turns.turn("alice", "bob")
     turns.token("alice", ttl=2).succeeded()
@@ -218,6 +224,7 @@ def test_the_token_ends_by_itself(turns: Turns) -> None:
     assert "had ended by itself" in str(turns.token("alice", state="absent").succeeded()["messages"])
 
 
+@pytest.mark.long
 def test_the_file_is_for_its_owner_and_in_clear_nowhere(turns: Turns) -> None:
     turns.turn("alice", "bob")
     result = turns.token("alice").succeeded()
@@ -238,6 +245,7 @@ def strangers_attempt(turns: Turns) -> str:
     return str(answer["nonce"])
 
 
+@pytest.mark.long
 def test_a_strangers_attempt_before_ours_is_cancelled_and_told(turns: Turns) -> None:
     nonce = strangers_attempt(turns)
     told = turns.turn("bob")
@@ -260,6 +268,7 @@ def test_a_strangers_attempt_between_the_turns_gets_no_share(turns: Turns) -> No
     turns.token("alice", state="absent").succeeded()
 
 
+@pytest.mark.long
 def test_an_attempt_for_our_own_key_that_no_run_of_ours_began_gets_no_share(turns: Turns) -> None:
     """Public keys are public: that the fingerprint is right proves nothing."""
     turns.network(turns.standby, "DELETE", ATTEMPT)
@@ -269,6 +278,7 @@ def test_an_attempt_for_our_own_key_that_no_run_of_ours_began_gets_no_share(turn
     assert any(answer["nonce"] in message for message in told["messages"])
 
 
+@pytest.mark.long
 def test_a_strangers_share_spoils_an_attempt_and_nothing_else(turns: Turns) -> None:
     turns.turn("bob")
     nonce = json.loads(turns.record)["nonce"]
@@ -281,6 +291,7 @@ def test_a_strangers_share_spoils_an_attempt_and_nothing_else(turns: Turns) -> N
     turns.token("alice", state="absent").succeeded()
 
 
+@pytest.mark.long
 def test_a_strangers_share_in_front_of_ours(turns: Turns) -> None:
     turns.turn()
     nonce = json.loads(turns.record)["nonce"]
@@ -292,6 +303,7 @@ def test_a_strangers_share_in_front_of_ours(turns: Turns) -> None:
     turns.token("alice", state="absent").succeeded()
 
 
+@pytest.mark.long
 def test_another_node_becomes_active_between_the_turns(turns: Turns) -> None:
     turns.turn("bob")
     before = turns.active
@@ -308,6 +320,7 @@ def test_another_node_becomes_active_between_the_turns(turns: Turns) -> None:
     turns.token("alice", state="absent").succeeded()
 
 
+@pytest.mark.long
 def test_shares_of_another_cluster_are_told(turns: Turns) -> None:
     answer = turns.on_the_node({
         "fingerprint": turns.ceremony.bundle["shares"][0]["fingerprint"],
@@ -318,6 +331,7 @@ def test_shares_of_another_cluster_are_told(turns: Turns) -> None:
     assert "does not accept the key that the shares at hand make" in answer["msg"]
 
 
+@pytest.mark.long
 def test_killed_after_the_server_made_the_token(turns: Turns) -> None:
     """Nobody has that token: the next run makes another one, and revokes it."""
     first = turns.ceremony.root_token().reveal()
@@ -334,6 +348,7 @@ def test_killed_after_the_server_made_the_token(turns: Turns) -> None:
     assert {token["accessor"] for token in turns.root_tokens(first)} == before
 
 
+@pytest.mark.long
 def test_killed_after_the_exchange(turns: Turns) -> None:
     """The nodes still remember the token that is revoked: what was handed over is found in its file."""
     turns.turn("alice", "bob")
@@ -345,6 +360,7 @@ def test_killed_after_the_exchange(turns: Turns) -> None:
     turns.token("alice", state="absent").succeeded()
 
 
+@pytest.mark.long
 def test_killed_in_the_middle_of_ending_it(turns: Turns) -> None:
     turns.turn("alice", "bob")
     turns.token("alice").succeeded()
@@ -355,6 +371,7 @@ def test_killed_in_the_middle_of_ending_it(turns: Turns) -> None:
     turns.token("alice", state="absent", record="").succeeded()
 
 
+@pytest.mark.long
 def test_what_is_not_at_hand_is_said(turns: Turns) -> None:
     turns.turn("alice", "bob")
     assert "whose secret key is in no keyring at hand: let alice run this" in turns.token("bob").refused()
@@ -368,18 +385,21 @@ def test_what_is_not_at_hand_is_said(turns: Turns) -> None:
     turns.token("alice", state="absent").succeeded()
 
 
+@pytest.mark.long
 def test_two_tokens_are_not_made_at_once(turns: Turns) -> None:
     turns.turn("bob")
     with pytest.raises(CeremonyError, match="An attempt for alice is under way"):
         turns.turn("carol", operator="bob")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("operator", ["mallory", ""])
 def test_an_operator_whom_nobody_knows(turns: Turns, operator: str) -> None:
     with pytest.raises(CeremonyError, match="alice, bob, carol"):
         turns.turn("bob", operator=operator)
 
 
+@pytest.mark.long
 def test_an_operator_without_a_share(turns: Turns, tmp_path: Path) -> None:
     home = PgpHome.create()
     try:
@@ -397,6 +417,7 @@ def test_an_operator_without_a_share(turns: Turns, tmp_path: Path) -> None:
     assert OPERATORS
 
 
+@pytest.mark.long
 def test_ansible_hands_shares_over_and_shows_none(turns: Turns, tmp_path: Path) -> None:
     """Through the action plugin, at the highest verbosity; and not at all where Ansible would write a file on the node."""
     task = {

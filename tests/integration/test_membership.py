@@ -98,6 +98,7 @@ def test_a_disk_is_known_by_what_raft_wrote_on_it(cluster: Ceremony) -> None:
     assert not node_state.remembers(log_of(stranger)), "it was started, and has not joined"
 
 
+@pytest.mark.long
 def test_sites_join_leave_and_are_replaced(cluster: Ceremony) -> None:
     assert membership(cluster, THREE).succeeded()["next"]["kind"] == "done"
 

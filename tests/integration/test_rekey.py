@@ -184,6 +184,7 @@ def test_operators_in_turn_change_the_threshold_alone(rekey: Rekey) -> None:
     rekey.run("alice", "bob", "carol")
 
 
+@pytest.mark.long
 def test_an_operator_is_replaced(rekey: Rekey, tmp_path: Path) -> None:
     dora = PgpHome.create()
     try:
@@ -206,6 +207,7 @@ def test_an_operator_is_replaced(rekey: Rekey, tmp_path: Path) -> None:
         dora.destroy()
 
 
+@pytest.mark.long
 def test_a_key_that_cannot_encrypt_is_refused_before_anything_begins(rekey: Rekey, tmp_path: Path) -> None:
     eve = PgpHome.create()
     try:
@@ -221,6 +223,7 @@ def test_a_key_that_cannot_encrypt_is_refused_before_anything_begins(rekey: Reke
     assert "OIDC_ACCESS_TOKEN" in rekey.step("begin", "alice", token="").refused()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lost", [False, True])
 @pytest.mark.parametrize("after", STEPS)
 def test_cut_off_after_a_step_the_next_operator_goes_on(rekey: Rekey, after: str, lost: bool) -> None:
@@ -242,6 +245,7 @@ def test_cut_off_after_a_step_the_next_operator_goes_on(rekey: Rekey, after: str
     assert rekey.opens(next(name for name in rekey.names if name != rekey.leader()), "alice", "carol")
 
 
+@pytest.mark.long
 def test_another_leader_knows_nothing_and_it_begins_again(rekey: Rekey) -> None:
     old = rekey.bundle["bundle_id"]
     rekey.run("alice", anew=True)
@@ -256,6 +260,7 @@ def test_another_leader_knows_nothing_and_it_begins_again(rekey: Rekey) -> None:
     assert rekey.bundle["pending"] is None
 
 
+@pytest.mark.long
 def test_the_last_share_never_arrived_and_the_old_keys_are_found_to_be_in_force(rekey: Rekey) -> None:
     old = rekey.bundle["bundle_id"]
     rekey.run("alice", "bob", steps=STEPS[:3], anew=True)
@@ -290,6 +295,7 @@ def test_an_attempt_of_somebody_else_is_cancelled_and_told(rekey: Rekey) -> None
     rekey.run("alice", "carol")
 
 
+@pytest.mark.long
 def test_a_wrong_share_is_thrown_away(rekey: Rekey) -> None:
     leader = rekey.client(rekey.leader())
     rekey.run("alice", steps=STEPS[:1], anew=True)
@@ -302,6 +308,7 @@ def test_a_wrong_share_is_thrown_away(rekey: Rekey) -> None:
     assert rekey.bundle["pending"] is None
 
 
+@pytest.mark.long
 def test_a_node_that_was_down_is_opened_by_the_old_shares_and_then_by_the_new(rekey: Rekey) -> None:
     down = next(name for name in rekey.names if name != rekey.leader())
     rekey.cluster[down].kill()
@@ -320,6 +327,7 @@ def test_a_node_that_was_down_is_opened_by_the_old_shares_and_then_by_the_new(re
     assert rekey.opens(down, "alice", "carol")
 
 
+@pytest.mark.long
 def test_a_node_whose_keys_are_in_doubt_is_opened_by_operators_in_turn(rekey: Rekey) -> None:
     """The run was cut off after the new keys were in force: the nodes may want either, and do want the new."""
     rekey.run("alice", "bob", steps=STEPS[:3], anew=True)
@@ -341,6 +349,7 @@ def test_a_node_whose_keys_are_in_doubt_is_opened_by_operators_in_turn(rekey: Re
     assert "in force" in told
 
 
+@pytest.mark.long
 def test_copies_that_are_behind_are_brought_up_and_strangers_refused(rekey: Rekey) -> None:
     behind = dict(rekey.copies)
     rekey.run("alice", "bob", anew=True)
@@ -356,6 +365,7 @@ def test_copies_that_are_behind_are_brought_up_and_strangers_refused(rekey: Reke
     assert "copies of the unseal bundle differ" in rekey.ceremony.init(node_bundles=copies).refused()
 
 
+@pytest.mark.long
 def test_nothing_secret_is_printed(rekey: Rekey) -> None:
     rekey.run("alice", "bob", anew=True)
     printed = "".join(rekey.ceremony.outputs)
