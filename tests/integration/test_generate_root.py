@@ -128,7 +128,8 @@ class Turns:
 
     def root_tokens(self, token: str) -> list[dict[str, Any]]:
         deadline = time.monotonic() + 20  # while a leader is elected, nobody lists anything
-        status, listed = 0, {}
+        status: int = 0
+        listed: dict[str, Any] = {}
         while status != 200 and time.monotonic() < deadline:
             status, listed = self.network(self.active, "LIST", "auth/token/accessors", token=token)
         looked = [
