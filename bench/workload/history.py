@@ -188,7 +188,7 @@ def figures(requests: Sequence[Request], begin: float = -NEVER, end: float = NEV
         writes=len(acknowledged),
         reads=len(done) - len(acknowledged),
         failed=sum(not each.done and not each.retry for each in within),
-        failed_with_retry=Counter(each.lane for each in within if not each.done and each.retry),
+        failed_with_retry=dict(Counter(each.lane for each in within if not each.done and each.retry)),
         gap=longest_gap(each.end for each in acknowledged),
         gaps={
             lane: longest_gap(each.end for each in acknowledged if each.lane == lane)

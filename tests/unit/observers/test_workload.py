@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given, settings
@@ -120,6 +121,7 @@ def test_figures_tell_gaps_and_failures() -> None:
     told = figures(history)
 
     assert (told.writes, told.reads, told.failed, told.failed_with_retry) == (3, 1, 2, {"other": 1})
+    assert json.loads(json.dumps(asdict(told)))["failed_with_retry"] == {"other": 1}, "it is kept as JSON"
     assert told.gap.length == pytest.approx(2.4)
     assert told.gaps["a"].length == pytest.approx(3.5)
     assert longest_gap([1.0]).length == NEVER
