@@ -59,7 +59,7 @@ lab-down: $(VENV)/ready  ## remove the lab: hosts, network, images, keys
 ##@ Tests
 .PHONY: check
 check: export VAULT_TEST_BINARY := $(CACHE)/openbao/bao
-check: $(CACHE)/packages $(VENV)/ready $(CACHE)/openbao/bao  ## lint, types, unit and integration tests, without a lab (under two minutes)
+check: $(CACHE)/packages $(VENV)/ready $(CACHE)/openbao/bao  ## lint, types, unit and integration tests, without a lab
 	@.ci/check
 
 .PHONY: test
