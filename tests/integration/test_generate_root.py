@@ -24,7 +24,7 @@ from ansible.module_utils.egi_secrets.products import OPENBAO
 
 from tests.integration.ceremony import OPERATORS, Ceremony
 from tests.integration.modules import REPOSITORY, Result, run_module
-from tests.integration.servers import Authority, Cluster, Server
+from tests.integration.servers import Authority, Cluster, Server, wait_for
 from tests.pgp_homes import PgpHome
 
 ATTEMPT, UPDATE = OPENBAO.api["generate_root_attempt"], OPENBAO.api["generate_root_update"]
@@ -127,7 +127,6 @@ class Turns:
         return answer.status, json.loads(text) if text else {}
 
     def root_tokens(self, token: str) -> list[dict[str, Any]]:
-        assert self.ceremony.api(self.active).token_policies(Secret(token)) == ["root"]
         deadline = time.monotonic() + 20  # while a leader is elected, nobody lists anything
         status: int = 0
         listed: dict[str, Any] = {}
@@ -202,9 +201,10 @@ def test_others_alone_never_complete_it(turns: Turns) -> None:
     turns.token("alice", state="absent").succeeded()
 
 
-@pytest.mark.long
 def test_no_root_token_is_left_over(turns: Turns) -> None:
     first = turns.ceremony.root_token().reveal()
+    # One that was made just before our attempt would be taken for what a killed run left.
+    wait_for(lambda: all(time.time() - token["creation_time"] > 5 for token in turns.root_tokens(first)), 15)
     before = {token["accessor"] for token in turns.root_tokens(first)}
     turns.turn("alice", "bob")
     turns.token("alice").succeeded()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ansible.module_utils.egi_secrets.reconcile.server import Server as Client
 from tests.integration.ceremony import Ceremony
 from tests.integration.configured import Configured, declared
 from tests.integration.modules import Result, run_module
-from tests.integration.servers import Authority, Cluster
+from tests.integration.servers import Authority, Cluster, wait_for
 
 POLICIES = Path(__file__).resolve().parents[2] / "files/policies"
 ROLE = "auth/approle/role/backup"
@@ -59,13 +59,6 @@ def hold(service: Configured, **arguments: Any) -> Result:
 def voters(client: Client) -> set[str]:
     servers = (client.read("sys/storage/raft/configuration") or {})["config"]["servers"]
     return {server["node_id"] for server in servers if server["voter"]}
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def accessors(service: Configured) -> set[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from ansible.module_utils.egi_secrets.reconcile.server import Server as Client
 
 from tests.integration.ceremony import Ceremony
 from tests.integration.modules import Result, run_module
-from tests.integration.servers import Authority, Cluster
+from tests.integration.servers import Authority, Cluster, wait_for
 from tests.pgp_homes import PgpHome
 
 STEPS = ("begin", "give", "verify", "close")
@@ -97,13 +96,6 @@ class Rekey:
         self.cluster[name].restart()
         result = self.ceremony.unseal(*operators)
         return not result.failed and {n["name"]: n["sealed"] for n in result["nodes"]}[name] is False
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ MARK = "generate-root"  # in the metadata of the tokens that are made here
 _CONCURRENCY = 8
 _FORBIDDEN = 403
 _NOT_FOUND = 404
-_CLOCKS = 5.0  # seconds that the members' clocks may be apart, with room to spare
+_CLOCKS = 2.0  # seconds that the members' clocks may be apart (a ceremony refuses more than one), and times in whole seconds
 
 
 @dataclass
