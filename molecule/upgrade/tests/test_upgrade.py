@@ -91,29 +91,46 @@ def test_what_cannot_be_is_refused_before_anything_changes(lab: Lab, jwt: str) -
     assert versions(lab) == [OLD] * 3
 
 
-def test_a_release_that_does_not_start_on_a_node_goes_back(lab: Lab, jwt: str, tmp_path: Path) -> None:
-    """It restores the snapshot on the controller well enough; on a node its server ends at once."""
+@pytest.fixture
+def broken(lab: Lab, tmp_path: Path) -> str:
+    """A release that restores the snapshot on the controller well enough; on a node its server ends at once."""
     real = next((PROJECT / ".cache/releases/openbao" / NEW).glob("*/bao"))
-    running = versions(lab)[0]
-    broken = tmp_path / "bao"
-    broken.write_text(
+    file = tmp_path / "bao"
+    file.write_text(
         f"""#!/bin/sh
 case "$1,$0" in
   server,/opt/*) echo "no such instruction" >&2; exit 1;;
   version,*) echo "OpenBao v2.7.9, built for this test";;
-  *,/opt/*) exec /opt/openbao/{running}/bao "$@";;
+  *,/opt/*) exec /opt/openbao/{versions(lab)[0]}/bao "$@";;
   *) exec {real} "$@";;
 esac
 """
     )
-    broken.chmod(0o755)
-    given = {"vault_version": "2.7.9", "vault_server_source": "file", "vault_server_file": str(broken)}
-    digest = hashlib.sha256(broken.read_bytes()).hexdigest()
-    before = started(lab)
-    text = refused(lab, jwt, "-e", json.dumps({**given, "vault_server_checksum": digest}))
+    file.chmod(0o755)
+    given = {"vault_version": "2.7.9", "vault_server_source": "file", "vault_server_file": str(file)}
+    return json.dumps({**given, "vault_server_checksum": hashlib.sha256(file.read_bytes()).hexdigest()})
+
+
+def test_a_release_that_does_not_start_on_a_node_goes_back(lab: Lab, jwt: str, broken: str) -> None:
+    running, before = versions(lab)[0], started(lab)
+    text = refused(lab, jwt, "-e", broken)
     assert "did not come up with 2.7.9" in text
     assert f"is back at {running}" in text
     assert "no such instruction" in text
+    assert_back(lab, running, before)
+
+
+@LONG
+def test_killed_while_such_a_release_is_tried_the_next_run_goes_back(lab: Lab, jwt: str, broken: str) -> None:
+    running, before = versions(lab)[0], started(lab)
+    killed = lab.kill_at(UPGRADE, lambda header, _: "Wait until the server answers, and is" in header, "-e", broken, jwt=jwt)
+    assert killed.returncode < 0, killed.output[-3000:]
+    assert f"is back at {running}" in refused(lab, jwt, "-e", broken)
+    assert_back(lab, running, before)
+
+
+def assert_back(lab: Lab, running: str, before: dict[str, str]) -> None:
+    """All serve what they served, and one node alone was tried, which does not lead."""
     assert sealed(lab) == []
     assert versions(lab) == [running] * 3
     touched = [node for node, pid in started(lab).items() if pid != before[node]]
