@@ -199,6 +199,13 @@ class Lab:
         """What clients trust: the lab's CA, and nothing else."""
         return ssl.create_default_context(cafile=self.state / "ca/ca.crt")
 
+    def connect(self, node: str) -> http.client.HTTPSConnection:
+        """Return a connection to a node's API over verified TLS; OSError means that there was none in 5 s."""
+        raw = socket.create_connection((self.addresses[node], 8200), timeout=5)
+        connection = http.client.HTTPSConnection(f"{node}.lab.test", 8200, timeout=5)
+        connection.sock = self.trust.wrap_socket(raw, server_hostname=f"{node}.lab.test")
+        return connection
+
     def api(self, node: str, method: str, path: str, body: object = None, *, token: str = "", wrap: str = "") -> Answer:
         """Ask a node's API over verified TLS; an answer of status 0 means that there was none in time.
 
@@ -211,9 +218,7 @@ class Lab:
             wrap: for how long the answer is to be wrapped; empty: it is not.
         """
         try:
-            raw = socket.create_connection((self.addresses[node], 8200), timeout=5)
-            connection = http.client.HTTPSConnection(f"{node}.lab.test", 8200, timeout=5)
-            connection.sock = self.trust.wrap_socket(raw, server_hostname=f"{node}.lab.test")
+            connection = self.connect(node)
             headers = {"X-Vault-Token": token} if token else {}
             if wrap:
                 headers["X-Vault-Wrap-TTL"] = wrap
