@@ -21,6 +21,7 @@ from secrets_left import known, left, now
 from sign_in import SignInError
 
 ARTEFACTS = PROJECT / "artefacts"
+BUNDLE = "/etc/openbao/unseal-bundle.json"
 # What a recording is of: when any of it changes, the walk is recorded anew.
 RECORDED = ("playbooks", "roles", "plugins", "files", "inventories/lab", "molecule/shared")
 
@@ -155,8 +156,7 @@ class Walker:
         since = now()
         self.given = self.walk.reset(self.lab)
         for step in self.walk.steps[:number]:
-            run = self._run(step)
-            assert run.returncode == 0, f"{step.playbook} failed before the kill:\n{run.output[-6000:]}"
+            self.run(step)
         with ExitStack() as stack:
             load = stack.enter_context(Load(self.lab, name=False)) if self.walk.load else None
             step = self.walk.steps[number]
@@ -215,6 +215,12 @@ class Walker:
             token = ""
         self.tokens = [token, *self.tokens[:8]]
         return {"operator": step.operators[0], "jwt": token}
+
+    def run(self, step: Step) -> Run:
+        """Make an operator's run that must succeed."""
+        run = self._run(step)
+        assert run.returncode == 0, f"{step.playbook} failed before any kill:\n{run.output[-6000:]}"
+        return run
 
     def _run(self, step: Step) -> Run:
         return self.lab.run(*self._call(step), **self._keyboard(step))
@@ -326,6 +332,36 @@ def other_level(lab: Lab) -> Sequence[str]:
     return ("-e", json.dumps({"vault_server_log_level": level, "endpoint_failover_names": []}))
 
 
+def three_of_three(lab: Lab) -> Sequence[str]:
+    """Have keys of which all three are needed, on a service that stands; two are asked for."""
+    standing(lab)
+    if lab.bundle()["threshold"] != 3 or lab.bundle().get("pending"):
+        Walker(lab, Walk("three-of-three", (ALL_THREE,), lambda _: ())).run(ALL_THREE)
+    return ()
+
+
+def one_set_of_keys(lab: Lab) -> list[str]:
+    """Say what does not serve, and what is left of a rekey."""
+    bundle = lab.bundle()
+    text = (lab.state / "unseal-bundle.json").read_text()
+    problems = serves(lab)
+    if (bundle["threshold"], bundle.get("pending"), bundle.get("previous")) != (2, None, None):
+        problems.append(f"the rekey is not over: {bundle['threshold']} of {len(bundle['shares'])} unseal")
+    return problems + [
+        f"{node} keeps another bundle" for node in lab.nodes if lab.ssh(node, f"cat {BUNDLE}", check=False) != text
+    ]
+
+
+def lost_host(lab: Lab) -> Sequence[str]:
+    """Have a bare machine in place of a standby's, on a service that stands."""
+    standing(lab)
+    active = lab.active()
+    lost = next(node for node in lab.nodes if node != active)
+    lab.lose(lost)
+    lab.install(lost)
+    return ("-e", f"remove={lost}")
+
+
 def _keyrings(lab: Lab, *operators: str) -> str:
     return json.dumps({"vault_cluster_gnupg_homes": [str(lab.state / "gpg" / name) for name in operators]})
 
@@ -342,7 +378,16 @@ CEREMONY = Walk(
     remedies={"empty its Raft directory": lost_answer},
 )
 UPGRADE = Walk("upgrade-cluster", (Step("operate/upgrade-cluster.yml", ("alice", "bob")),), other_level, serves, load=True)
-WALKS = {walk.name: walk for walk in (CEREMONY, UPGRADE)}
+ALL_THREE = Step("operate/rekey.yml", ("alice", "bob", "carol"), ("-e", '{"vault_cluster_threshold": 3}'))
+REKEY = Walk(
+    "rekey",
+    (Step("operate/rekey.yml"), Step("operate/rekey.yml", ("bob", "carol"))),
+    three_of_three,
+    one_set_of_keys,
+    load=True,
+)
+REPLACE = Walk("replace-site", (Step("operate/replace-site.yml", ("alice", "bob")),), lost_host, serves, load=True)
+WALKS = {walk.name: walk for walk in (CEREMONY, UPGRADE, REKEY, REPLACE)}
 
 
 def chosen(environment: str = "KILLS") -> list[Walk]:

@@ -188,6 +188,19 @@ class Lab:
         up = "systemctl is-active multi-user.target"
         wait_for(lambda: self.ssh(node, up, check=False).strip() == "active", 180, f"{node} to boot")
 
+    def lose(self, node: str) -> None:
+        """Have a machine vanish, with its disk."""
+        self.podman("rm", "--force", "--time", "0", f"{self.resource}-{node}")
+
+    def install(self, node: str) -> None:
+        """Have a bare machine where the inventory says that the host is."""
+        environment = os.environ | {"LAB_HOSTS": node, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")}
+        done = subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), "-i", self.inventory, PROJECT / "playbooks/lab/create.yml"],
+            cwd=PROJECT, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-3000:]
+
     def journal(self, node: str, lines: int = 40) -> str:
         """Return the end of the server's journal, for a test that fails."""
         return self.ssh(node, f"journalctl --no-pager -u openbao -n {lines}", check=False)
@@ -263,8 +276,11 @@ class Lab:
         return self.decrypt(self.bundle()["root_token"]["message"], "alice")
 
     def clear_shares(self) -> list[str]:
-        """Decrypt all shares, each with its holder's keyring."""
-        return [self.decrypt(share["message"], share["operator"]) for share in self.bundle()["shares"]]
+        """Decrypt all shares, each with its holder's keyring; those of a rekey under way and those before it as well."""
+        bundle = self.bundle()
+        sets = [bundle, bundle.get("pending"), bundle.get("previous")]
+        shares = [share for each in sets if each for share in each["shares"]]
+        return [self.decrypt(share["message"], share["operator"]) for share in shares]
 
     # --- a clean slate -------------------------------------------------------------------------------------------------
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,19 +47,6 @@ class Sites:
                 values = yaml.safe_load(file.read_text()) | ({"lab_address": MOVED} if file.stem == moved else {})
                 (folder / file.name).write_text(yaml.safe_dump(values))
             self.lab.addresses[moved] = f"{self.lab.subnet}.{MOVED}"
-
-    def install(self, host: str) -> None:
-        """Have a bare machine where the inventory says that the host is."""
-        done = subprocess.run(
-            [Path(sys.executable).with_name("ansible-playbook"), "-i", self.directory, PROJECT / "playbooks/lab/create.yml"],
-            cwd=PROJECT, env=os.environ | {"LAB_HOSTS": host, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout[-3000:]
-
-    def lose(self, host: str) -> None:
-        """Have a machine vanish, with its disk."""
-        self.lab.podman("rm", "--force", "--time", "0", f"{self.lab.resource}-{host}")
 
     def replace(self, jwt: str, *arguments: str, operators: tuple[str, ...] = ("alice", "bob")) -> Run:
         """Run the playbook with some operators' keyrings at the keyboard."""
@@ -163,14 +148,14 @@ def test_what_nobody_can_have_meant_is_refused(sites: Sites, jwt: str) -> None:
 def test_a_host_is_lost_and_its_name_lives_on(lab: Lab, sites: Sites, jwt: str) -> None:
     lost = standby(sites)
     with Load(lab, name=False, nodes=others(lost), keep="membership.json") as load:
-        sites.lose(lost)
+        lab.lose(lost)
         assert "cannot be reached" in sites.refused(jwt)
         live = standby(sites, *others(lost))
         sites.name(*(name for name in THREE if name != live))
         assert lost in sites.refused(jwt, "-e", f"remove={live}"), "the cluster cannot spare another"
         sites.name(*THREE)
 
-        sites.install(lost)
+        lab.install(lost)
         assert f"-e remove={lost}" in sites.refused(jwt)
         assert f"remove={lost}" in lab.run("deploy/vault.yml").text, "site.yml does not start it, either"
         planned = sites.replaced(jwt, "--check", "-e", f"remove={lost}")
@@ -192,7 +177,7 @@ def test_a_host_moves_to_another_address_while_the_old_one_lives(lab: Lab, sites
     with Load(lab, name=False, nodes=others(moving)) as load:
         lab.podman("rename", f"{lab.resource}-{moving}", f"{lab.resource}-former")
         sites.name(*THREE, moved=moving)
-        sites.install(moving)
+        lab.install(moving)
         assert f"-e remove={moving}" in sites.refused(jwt)
         run = sites.replaced(jwt, "-e", f"remove={moving}")
         assert "its host was installed anew, or is another" in run.text
@@ -254,8 +239,8 @@ def step_down(lab: Lab, name: str, jwt: str) -> None:
 )
 def test_killed_and_run_again(sites: Sites, jwt: str, task: str) -> None:
     lost = standby(sites)
-    sites.lose(lost)
-    sites.install(lost)
+    sites.lab.lose(lost)
+    sites.lab.install(lost)
     sites.killed(jwt, task, "-e", f"remove={lost}")
     sites.replaced(jwt, "-e", f"remove={lost}")
     sites.assert_members(jwt, *THREE)
