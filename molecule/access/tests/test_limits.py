@@ -57,7 +57,8 @@ def test_one_address_that_logs_in_without_end_is_slowed_down_and_others_are_not(
     statuses = {status for status, _ in answers}
     assert statuses == {400, 429}
     assert json.loads(next(text for status, text in answers if status == 429))["errors"]
-    wait_for(lambda: personas.try_login(jwt).status == 200, 5, "logins from this address to be let in again")
+    time.sleep(1.1)  # a standby counts, and so does the leader: each lets in what its own second allows
+    assert personas.try_login(jwt).status == 200
 
 
 @pytest.mark.parametrize(
