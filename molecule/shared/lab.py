@@ -49,6 +49,17 @@ class Run:
         return sum(int(match[what]) for match in found)
 
     @property
+    def changes(self) -> list[str]:
+        """The tasks that changed something, each with the host; none where nothing was left to do."""
+        task, found = "", []
+        for line in self.output.splitlines():
+            if header := re.match(r"(?:TASK|RUNNING HANDLER) \[(.+?)\] \*", line):
+                task = header[1]
+            elif host := re.match(r"changed: \[([\w.-]+)", line):
+                found.append(f"{task}: {host[1]}")
+        return found
+
+    @property
     def text(self) -> str:
         """The output with each run of white space as one space: long sentences come wrapped."""
         return " ".join(self.output.split())
