@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -148,9 +149,9 @@ class Load:
             self._lines.append(line)
 
     def _login(self) -> tuple[str, str]:
-        """Return a user's token, and a folder that is theirs."""
+        """Return a user's token, and a folder that is theirs and new: what an earlier load wrote is none of this one's history."""
         checkin = Checkin(self.lab)
         login = {"jwt": checkin.token(PERSON), "role": ""}
         answer = self.lab.api(self.lab.active(), "POST", "auth/jwt/login", login)
         assert answer.status == 200, answer.body.get("errors")
-        return str(answer.body["auth"]["client_token"]), f"secrets/users/{checkin.people[PERSON]}/load"
+        return str(answer.body["auth"]["client_token"]), f"secrets/users/{checkin.people[PERSON]}/load-{uuid.uuid4()}"
