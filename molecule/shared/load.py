@@ -149,7 +149,7 @@ class Load:
             self._lines.append(line)
 
     def _login(self) -> tuple[str, str]:
-        """Return a user's token, and a folder that is theirs and new: what an earlier load wrote is none of this one's history."""
+        """Return a user's token, and a new folder of theirs: what an earlier load wrote is not of this one's history."""
         checkin = Checkin(self.lab)
         login = {"jwt": checkin.token(PERSON), "role": ""}
         answer = self.lab.api(self.lab.active(), "POST", "auth/jwt/login", login)
