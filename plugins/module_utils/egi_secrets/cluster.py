@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from .api import Api, SealStatus, in_parallel
 from .errors import SecretsError, UnreachableError
 
+ELECTION = 15.0  # seconds that an election may take
+
 
 @dataclass(frozen=True)
 class NodeState:

@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ..api import Api, in_parallel
+from ..cluster import ELECTION
 from ..errors import LeadershipError, RefusedError, SecretsError, UnreachableError
 from ..reconcile.server import Server
 
 # A node that has stepped down is as good a candidate as the others, and may win again.
 ATTEMPTS = 5
-ELECTION = 15.0  # seconds that an election may take
 _PAUSE = 0.1
 
 

@@ -23,6 +23,7 @@ from .. import bundle as bundles
 from .. import initialise, proving
 from ..api import Api, Node
 from ..bundle import Bundle
+from ..cluster import ELECTION
 from ..errors import BundleError, CeremonyError, NoLeaderError
 from ..keys import Holder, KeySet, Ours, Pending, Previous, Retired, Share
 from ..pgp import PublicKey
@@ -30,7 +31,6 @@ from ..preflight import Operator, check_keys
 from ..products import Product
 from ..unseal import ShareBox
 from . import session
-from .leadership import ELECTION
 from .rekey_plan import Decision, Wanted, decide
 from .rekey_server import Attempt, Given, RekeyServer
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..cluster import ELECTION
 from ..errors import NodeError, RefusedError, UnreachableError
 from ..node_state import UnixConnection
 
 ATTEMPTS = 5  # how often ours is begun anew, in one run, while somebody replaces it
-ELECTION = 15.0  # seconds that an election may take
 _NO_LEADER = 500  # to a standby that knows of no active node
 _OK = range(200, 300)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -9,9 +10,12 @@ from dataclasses import dataclass
 from .. import bundle as bundles
 from .. import root_token
 from ..api import Secret
-from ..errors import ReconcileError, RefusedError, SecretsError
+from ..cluster import ELECTION
+from ..errors import ReconcileError, RefusedError, SecretsError, UnreachableError
 from .proof import log_in
-from .server import FORBIDDEN, Server
+from .server import FORBIDDEN, SERVER_ERROR, Server
+
+_PAUSE = 0.2
 
 
 class RootGoneError(ReconcileError):
@@ -63,7 +67,7 @@ def acting(server: Server, credentials: Credentials) -> Iterator[str]:
             with suppress(SecretsError):  # what went wrong first is what counts
                 server.request("POST", "auth/token/revoke-self", token=token)
             raise
-        server.request("POST", "auth/token/revoke-self", token=token)
+        _log_out(server, token)
     elif credentials.bundle_file:
         bundle = bundles.require(credentials.bundle_file)
         if bundle.root_token.revoked_at:
@@ -88,6 +92,23 @@ def _refuse_what_is_gone(server: Server) -> None:
             "The server does not know the first root token any more, and the bundle calls it valid: the run that revoked it "
             "was cut off. Operators log in as themselves."
         ) from None
+
+
+def _log_out(server: Server, token: Secret) -> None:
+    """Revoke a login's token. Right after leadership has moved, the node may not know yet who leads, and is asked again."""
+    deadline = time.monotonic() + ELECTION
+    while True:
+        try:
+            server.request("POST", "auth/token/revoke-self", token=token)
+        except RefusedError as error:
+            if error.status < SERVER_ERROR or time.monotonic() >= deadline:
+                raise
+        except UnreachableError:
+            if time.monotonic() >= deadline:
+                raise
+        else:
+            return
+        time.sleep(_PAUSE)
 
 
 def _log_in(server: Server, credentials: Credentials) -> Secret:
