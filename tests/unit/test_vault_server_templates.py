@@ -136,6 +136,8 @@ def test_the_cluster_port_is_for_members_of_both_address_families(rendered: Rend
 
     assert "ip saddr { 192.0.2.6, 192.0.2.7 } accept" in table
     assert "ip6 saddr { 2001:db8::2 } accept" in table
+    assert "ip daddr { 192.0.2.6, 192.0.2.7 } accept" in table
+    assert "ip6 daddr { 2001:db8::2 } accept" in table
 
 
 def test_no_token_and_no_key_is_in_anything_rendered(openbao: dict[str, str]) -> None:
