@@ -28,7 +28,7 @@ from load import Load  # noqa: E402
 
 from bench.workload.history import Figures  # noqa: E402
 
-WAITED = re.compile(r"for another (\d+) s; waiting")
+WAITED = re.compile(r"Pausing for (\d+) seconds")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Upgrade:
     def __str__(self) -> str:
         """Return the figures as a paragraph."""
         seen, twice = self.figures, self.figures.failed_with_retry
-        gaps = ", ".join(f"{lane} {gap.length:.2f} s" for lane, gap in seen.gaps.items())
+        gaps = ", ".join(f"{place} {gap.length:.2f} s" for place, gap in seen.gaps.items())
         return (
             f"took {self.took:.0f} s, of which {self.waited:.0f} s waiting for the TTL: {self.took - self.waited:.0f} s\n"
             f"  longest gap between acknowledged writes: all nodes together {seen.gap.length:.2f} s; {gaps}\n"

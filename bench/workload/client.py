@@ -3,9 +3,10 @@
 Runs on a VM of the lab with its own python3; standard library only. A lane goes to one place, a node or a generic name, with
 one request after the other at a steady rate: it writes a new value to one of its keys, then reads a key, its own or another
 lane's. A lane of a generic name connects anew for each request, to what the VM's resolver says then; a lane of a node keeps
-its connection. A write that fails is tried once more a second later, with the same value.
+its connection. A patient lane tries a write that failed once more a second later, with the same value. One that is not only
+writes, and goes on at its rate whatever fails: by it a gap in the service is measured that is shorter than a second.
 
-Input: a line of JSON, {"lanes": [{"label", "host", "port", "address"}], "ca" (PEM), "path" (of a folder of KV version 1,
+Input: a line of JSON, {"lanes": [arguments of each `Lane`], "ca" (PEM), "path" (of a folder of KV version 1,
 below /v1/), "token", "rate" (writes a second and lane), "timeout" (s)}; the program ends when standard input does. It then
 reads every key once more through every lane. Output: a line of JSON a request, see `Told`; times are the machine's monotonic
 clock, s.
@@ -47,6 +48,8 @@ class Told:
         address: of the server.
         error: why it was not done.
         retry: whether it is the second attempt.
+        place: where the lane goes.
+        patient: whether the lane is.
     """
 
     lane: str
@@ -59,6 +62,8 @@ class Told:
     address: str = ""
     error: str = ""
     retry: bool = False
+    place: str = ""
+    patient: bool = True
 
 
 class Lane:
@@ -69,10 +74,24 @@ class Lane:
         host: name that the server's certificate carries.
         port: TCP port.
         address: of the server; empty: what the resolver says at each request.
+        place: what the place is called that it goes to; empty: as the lane.
+        patient: whether it reads as well, and waits for a second attempt.
     """
 
-    def __init__(self, common: Workload, *, label: str, host: str, port: int, address: str = "") -> None:
+    def __init__(
+        self,
+        common: Workload,
+        *,
+        label: str,
+        host: str,
+        port: int,
+        address: str = "",
+        place: str = "",
+        patient: bool = True,
+    ) -> None:
         self.label = label
+        self.patient = patient
+        self._place = place or label
         self.keys = [f"{label}-{number}" for number in range(KEYS)]
         self._common = common
         self._host = host
@@ -81,10 +100,13 @@ class Lane:
         self._connection: http.client.HTTPSConnection | None = None
 
     def work(self, number: int) -> None:
-        """Write a value, then read one."""
+        """Write a value; then, where it is patient, read one."""
         key = self.keys[number % KEYS]
         value = f"{self.label}:{number}:{os.getpid()}"
-        if self._request("write", key, value).outcome != "done":
+        told = self._request("write", key, value)
+        if not self.patient:
+            return
+        if told.outcome != "done":
             time.sleep(RETRY_AFTER)
             self._request("write", key, value, retry=True)
         everybody = [each for lane in self._common.lanes for each in lane.keys]
@@ -105,7 +127,7 @@ class Lane:
                 pass
 
     def _request(self, kind: str, key: str, value: str | None, *, retry: bool = False) -> Told:
-        told = Told(self.label, kind, key, value, time.monotonic(), retry=retry)
+        told = Told(self.label, kind, key, value, time.monotonic(), retry=retry, place=self._place, patient=self.patient)
         sent = False
         try:
             connection = self._connected(told)
@@ -194,9 +216,9 @@ class Workload:
 
     def run(self) -> None:
         """Work until the end is told, then read everything once more."""
-        self._together(self._keep_working)
+        self._together(self._keep_working, self.lanes)
         deadline = time.monotonic() + LAST_READS
-        self._together(lambda lane: lane.read_all(deadline))
+        self._together(lambda lane: lane.read_all(deadline), [lane for lane in self.lanes if lane.patient])
 
     def end(self) -> None:
         """Have the lanes stop after the request that they are at."""
@@ -209,8 +231,9 @@ class Workload:
             # After a stall it goes on at its rate, and does not make up for what it missed.
             number = max(number + 1, int((time.monotonic() - began) / self._interval))
 
-    def _together(self, work: Callable[[Lane], None]) -> None:
-        threads = [threading.Thread(target=work, args=(lane,), daemon=True) for lane in self.lanes]
+    @staticmethod
+    def _together(work: Callable[[Lane], None], lanes: Sequence[Lane]) -> None:
+        threads = [threading.Thread(target=work, args=(lane,), daemon=True) for lane in lanes]
         for thread in threads:
             thread.start()
         for thread in threads:

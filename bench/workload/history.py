@@ -32,6 +32,8 @@ class Request:
     address: str = ""
     error: str = ""
     retry: bool = False
+    place: str = ""
+    patient: bool = True
 
     @property
     def done(self) -> bool:
@@ -157,11 +159,11 @@ class Figures:
     Attributes:
         writes: acknowledged.
         reads: answered.
-        failed: values whose first attempt failed, and reads likewise.
+        failed: values of patient lanes whose first attempt failed, and reads likewise.
         failed_with_retry: lane → of them, those whose second attempt failed as well; lanes without any are left out. A
             program that knows one node alone cannot do without it, and fails for as long as it is down.
         gap: the longest between acknowledged writes, of all lanes together.
-        gaps: the same of each lane by itself.
+        gaps: the same of each place by itself.
         errors: why first attempts failed → how many.
     """
 
@@ -181,21 +183,25 @@ def figures(requests: Sequence[Request], begin: float = -NEVER, end: float = NEV
     acknowledged = [each for each in done if each.kind == "write"]
     errors: dict[str, int] = {}
     for each in within:
-        if not each.done and not each.retry:
+        if each.patient and not each.done and not each.retry:
             words = f"{each.kind}: {each.error}"
             errors[words] = errors.get(words, 0) + 1
     return Figures(
         writes=len(acknowledged),
         reads=len(done) - len(acknowledged),
-        failed=sum(not each.done and not each.retry for each in within),
+        failed=sum(each.patient and not each.done and not each.retry for each in within),
         failed_with_retry=dict(Counter(each.lane for each in within if not each.done and each.retry)),
         gap=longest_gap(each.end for each in acknowledged),
         gaps={
-            lane: longest_gap(each.end for each in acknowledged if each.lane == lane)
-            for lane in sorted({each.lane for each in within})
+            place: longest_gap(each.end for each in acknowledged if _place(each) == place)
+            for place in sorted({_place(each) for each in within})
         },
         errors=errors,
     )
+
+
+def _place(request: Request) -> str:
+    return request.place or request.lane
 
 
 def longest_gap(moments: Iterable[float]) -> Gap:

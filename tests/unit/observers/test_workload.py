@@ -107,6 +107,19 @@ def test_whatever_is_planted_is_found(seed: int, what: str) -> None:
     assert [each for each in violations([*whole, read(planted, after, after + 1)]) if each.read.begin == after]
 
 
+def test_who_does_not_wait_measures_a_gap_shorter_than_the_wait_of_others() -> None:
+    patient = [write("1", 0, 0.1), write("2", 0.5, 0.6, "unknown"), write("2", 1.6, 1.7, retry=True)]
+    at_once = [write("1", 0, 0.1), write("2", 0.5, 0.6, "refused"), write("3", 1.0, 1.1), write("4", 1.5, 1.6)]
+    hers = [replace(each, lane="a-at-once", key="h", place="a", patient=False) for each in at_once]
+
+    told = figures([*patient, *hers])
+
+    assert (told.failed, told.failed_with_retry, list(told.gaps)) == (1, {}, ["a"])
+    assert sum(told.errors.values()) == 1
+    assert told.gap.length == told.gaps["a"].length == pytest.approx(1.0)
+    assert violations([*patient, *hers]) == []
+
+
 def test_figures_tell_gaps_and_failures() -> None:
     history = [
         write("1", 0, 0.1),
