@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from .api import Api, in_parallel
 from .bundle import Bundle
 from .errors import SecretsError
+
+# The others have what the leader has within moments; who takes longer is looked at again by every later run.
+PATIENCE = 5.0
+_POLL = 0.2
+SEALED = -1  # instead of the index that a node has applied
 
 
 def proven(bundle: Bundle, applied: dict[str, int], members: list[str]) -> Bundle:
@@ -28,20 +35,37 @@ def proven(bundle: Bundle, applied: dict[str, int], members: list[str]) -> Bundl
     return replace(bundle, serial=bundle.serial + 1, previous=replace(previous, unproven=left) if left else None)
 
 
-def look(bundle: Bundle, apis: list[Api]) -> tuple[Bundle, list[str], list[str]]:
+def look(
+    bundle: Bundle,
+    apis: list[Api],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[Bundle, list[str], list[str]]:
     """Ask the nodes, and return the bundle as it is now, sentences, and warnings.
+
+    While every node that may want the old keys is open, it is given a moment to catch up.
 
     Args:
         bundle: the cluster's.
         apis: all members of the inventory. No login is needed.
+        clock: s, monotonic.
+        sleep: waits, s.
     """
     if bundle.previous is None:
         return bundle, [], []
-    applied = {}
-    for api, index in zip(apis, in_parallel(apis, _applied), strict=True):
-        if not isinstance(index, SecretsError):
-            applied[api.node.name] = index
-    now = proven(bundle, applied, [api.node.name for api in apis])
+    members = [api.node.name for api in apis]
+    deadline = clock() + PATIENCE
+    while True:
+        applied = {}
+        for api, index in zip(apis, in_parallel(apis, _applied), strict=True):
+            if not isinstance(index, SecretsError):
+                applied[api.node.name] = index
+        now = proven(bundle, applied, members)
+        left = now.previous.unproven if now.previous else ()
+        if any(applied.get(name, SEALED) == SEALED for name in left) or not left or clock() > deadline:
+            break
+        sleep(_POLL)
     if now.previous is None:
         return (
             now,
@@ -67,5 +91,5 @@ def todo(bundle: Bundle) -> list[str]:
 
 
 def _applied(api: Api) -> int:
-    """Return the index that an open node has applied, -1 for one that is sealed."""
-    return -1 if api.seal_status().sealed else api.raft_index()
+    """Return the index that an open node has applied, SEALED for one that is not."""
+    return SEALED if api.seal_status().sealed else api.raft_index()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..api import Api
-from ..cluster import NodeState, observe_nodes
+from ..cluster import NodeState, applied, observe_nodes
 from ..errors import ReconcileError, RefusedError, SecretsError, UnreachableError
 from ..reconcile.server import Server
 from . import session
@@ -52,6 +52,8 @@ def await_well(params: Mapping[str, Any], apis: list[Api], versions: Mapping[str
             states = observe_nodes(apis)
             seen = {each.name: Seen(each.role, each.status.version if each.status else "") for each in states}
             standing = leader.ask(apis, states, _standing)
+            if standing is not None:
+                standing = standing.with_indexes(applied(apis, states))
             problems = gate_problems(seen, standing, versions)
             if not problems or time.monotonic() > deadline:
                 if problems and leader.refusal is not None:

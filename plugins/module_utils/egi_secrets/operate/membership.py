@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-# Entries that a follower may be behind and still have caught up: a busy cluster is never quite even.
-BEHIND = 200
+from ..cluster import BEHIND
+
 # A cluster that is to survive the loss of one.
 ENOUGH = 3
 
@@ -63,7 +63,7 @@ class Peer:
         voter: it votes.
         healthy: autopilot's verdict.
         leader: it leads.
-        index: last entry of its log.
+        index: last entry that it is known to have.
     """
 
     name: str

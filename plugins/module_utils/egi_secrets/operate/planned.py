@@ -10,14 +10,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..cluster import BEHIND
 from ..members import Member
 
 Report = Mapping[str, Any]
 
 # A checker looks every few seconds; what is older than this many says nothing of now.
 FRESH = 20.0
-# Entries that a standby may be behind the leader and still have caught up: a busy cluster is never quite even.
-BEHIND = 200
 
 
 def checker_reports(hosts: Iterable[Mapping[str, Any]]) -> list[Report | None]:

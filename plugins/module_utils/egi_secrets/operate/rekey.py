@@ -37,8 +37,6 @@ from .rekey_server import Attempt, Given, RekeyServer
 PLAYBOOK = "playbooks/operate/rekey.yml"
 Step = Literal["begin", "give", "verify", "close"]
 
-# The others have what the leader has within moments; who takes longer is looked at again by every later run.
-_PATIENCE = 5.0
 _POLL = 0.2
 
 
@@ -371,12 +369,7 @@ class _Work:
         self.outcome.messages.append(
             f"The new shares are in force: {new.threshold} of {len(new.shares)} unseal from now on."
         )
-        deadline = self.clock() + _PATIENCE
-        while True:
-            seen, told, warned = proving.look(self.bundle, self.apis)
-            if seen.previous is None or self.clock() > deadline:
-                break
-            self.sleep(_POLL)
+        seen, told, warned = proving.look(self.bundle, self.apis, clock=self.clock, sleep=self.sleep)
         self.outcome.messages += [*told, *warned]
         if seen != self.bundle:
             self._save(seen)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..api import Api
-from ..cluster import NodeState, observe_nodes
+from ..cluster import NodeState, applied, observe_nodes
 from ..errors import MembershipError
 from ..reconcile.server import Server
 from . import leadership, session
@@ -116,7 +116,11 @@ def _next(question: Question, patience: float) -> Step:
 
 def _look(question: Question, leader: Leader) -> tuple[list[Host], list[Peer] | None]:
     states = observe_nodes(question.apis)
-    return hosts_of(states, question.found), leader.ask(question.apis, states, _peers)
+    peers = leader.ask(question.apis, states, _peers)
+    if peers is not None:
+        indexes = applied(question.apis, states)
+        peers = [replace(peer, index=indexes.get(peer.name, peer.index)) for peer in peers]
+    return hosts_of(states, question.found), peers
 
 
 def _peers(server: Server) -> list[Peer]:

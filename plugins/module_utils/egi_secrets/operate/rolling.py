@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from ..cluster import BEHIND
 from ..products import Product
 
-# Entries that a follower may be behind and still have caught up: a busy cluster is never quite even.
-BEHIND = 200
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:[-+].*)?")
 
 Numbers = tuple[int, int, int]
@@ -163,7 +162,7 @@ class Peer:
     Attributes:
         healthy: autopilot's verdict.
         voter: it votes.
-        index: last entry of its log.
+        index: last entry that it is known to have.
     """
 
     healthy: bool
@@ -204,6 +203,11 @@ class Standing:
                 for name, each in servers.items()
             },
         )
+
+    def with_indexes(self, applied: Mapping[str, int]) -> Standing:
+        """Return it with what nodes themselves say that they have applied."""
+        peers = {name: replace(peer, index=applied.get(name, peer.index)) for name, peer in self.peers.items()}
+        return replace(self, peers=peers)
 
 
 @dataclass(frozen=True)

@@ -411,6 +411,33 @@ def test_a_node_is_proven_once_it_has_applied_what_changed_the_keys(applied: dic
     assert proving.proven(bundle, {"n2": 41}, ["n1", "n2"]).previous is None
 
 
+@dataclass
+class Follower:
+    """A node that tells these indexes, one at each question and the last for ever; proving.SEALED: it is sealed."""
+
+    node: Node
+    indexes: list[int]
+
+    def seal_status(self) -> SealStatus:
+        return SealStatus(True, self.indexes[0] == proving.SEALED, 2, 3, 0, "", "", "2.7.2")
+
+    def raft_index(self) -> int:
+        return self.indexes.pop(0) if len(self.indexes) > 1 else self.indexes[0]
+
+
+@pytest.mark.parametrize(
+    ("indexes", "settled", "waited"),
+    [([39, 39, 40], True, 0.4), ([40], True, 0.0), ([39], False, proving.PATIENCE), ([proving.SEALED], False, 0.0)],
+)
+def test_a_node_that_is_open_is_given_a_moment_to_catch_up(indexes: list[int], settled: bool, waited: float) -> None:
+    bundle = replace(OLD, serial=4, previous=Previous(2, DEALT, "2026-11-23T00:00:00Z", 40, ("n3",)))
+    apis: Any = [Follower(Node("n3", "https://n3:8200"), indexes)]
+    slept: list[float] = []
+    now, _, _ = proving.look(bundle, apis, clock=lambda: sum(slept), sleep=slept.append)
+    assert (now.previous is None) is settled
+    assert sum(slept) == pytest.approx(waited, abs=0.3)
+
+
 def test_a_rekey_is_refused_while_a_node_may_want_older_keys() -> None:
     bundle = replace(OLD, serial=4, previous=Previous(2, DEALT, "2026-11-23T00:00:00Z", 40, ("n3",)))
     request = rekey.Request([], 3, 90, "", [], anew=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from ansible.module_utils.egi_secrets.cluster import BEHIND
 from ansible.module_utils.egi_secrets.operate.rolling import (
-    BEHIND,
     Node,
     Peer,
     Seen,
@@ -123,6 +123,8 @@ def test_so_does_all_else() -> None:
     assert gate_problems(SEEN, None, {}) == ["No leader says how Raft stands."]
     assert gate_problems(SEEN, replace(WELL, tolerance=0), {})[0].startswith("The cluster survives the loss of 0 members")
     assert gate_problems(SEEN, WELL, {"c": "2.7.2"}) == ["c runs 2.7.1, and should run 2.7.2 by now."]
+    late = Standing(1, {**WELL.peers, "c": Peer(healthy=True, voter=True, index=1)})
+    assert gate_problems(SEEN, late.with_indexes({"a": 5000, "c": 4990}), {}) == [], "what it says itself is newer"
     stranger = Standing(1, {**WELL.peers, "d": Peer(healthy=True, voter=True, index=5000)})
     assert gate_problems(SEEN, stranger, {}) == ["Raft has a member d that the inventory does not name."]
 
