@@ -6,7 +6,8 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from checkin import Checkin
@@ -40,7 +41,10 @@ def service(lab: Lab, alice: str) -> None:
 def nobody_has_it(lab: Lab, alice: str) -> Iterator[None]:
     assert holder(lab, alice) == ""
     yield
-    assert holder(lab, alice) == ""
+    left = holder(lab, alice)
+    if left:  # what one test leaves is not every other's failure
+        change_lock(lab, alice, lambda _: {})
+    assert left == ""
 
 
 def holder(lab: Lab, jwt: str) -> str:
@@ -108,7 +112,7 @@ def test_another_controller_takes_it_when_told_to_or_when_it_has_run_out(lab: La
     elsewhere(lab, alice)
     told = lab.run(*DRAIN, *OLD, operator="bob", jwt=bob)
     assert told.returncode != 0, told.output[-3000:]
-    (label,) = re.findall(r"-e take_over=([0-9a-f]{8})", told.text)
+    (label,) = set(re.findall(r"-e take_over=([0-9a-f]{8})", told.text))
     again = lab.run(*DRAIN, *OLD, "-e", "take_over=00000000", operator="bob", jwt=bob)
     assert again.returncode != 0, "a label is one lock's alone"
 
@@ -126,9 +130,18 @@ def test_another_controller_takes_it_when_told_to_or_when_it_has_run_out(lab: La
 
 def elsewhere(lab: Lab, jwt: str) -> None:
     """Make it look as if whoever has the lock was on another controller."""
+
+    def moved(content: dict[str, Any]) -> dict[str, Any]:
+        content["run"]["process"] |= {"host": "elsewhere", "boot": "of another host"}
+        return content
+
+    change_lock(lab, jwt, moved)
+
+
+def change_lock(lab: Lab, jwt: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Write the lock as a function of what it holds, by hand."""
     node = lab.active()
     token = lab.api(node, "POST", "auth/jwt/login", {"jwt": jwt, "role": "operator"}).body["auth"]["client_token"]
     content = lab.api(node, "GET", LOCK, token=token).body["data"]["data"]
-    content["run"]["process"] |= {"host": "elsewhere", "boot": "of another host"}
-    assert lab.api(node, "POST", LOCK, {"data": content}, token=token).status == 200
+    assert lab.api(node, "POST", LOCK, {"data": change(content)}, token=token).status == 200
     lab.api(node, "POST", "auth/token/revoke-self", token=token)

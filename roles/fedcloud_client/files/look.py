@@ -34,8 +34,9 @@ print(
             "tags": [python, platform.machine(), minor],  # what decides which wheels fit
             "environments": sorted(path.name for path in environments),
             "complete": sorted(path.name for path in environments if (path / "complete").exists()),
-            # update-ca-certificates copies a CA into the bundle, and keeps a link to it until it has seen it go.
             "trust_settled": trusted(wanted) == wanted and links == expected,
+            # update-ca-certificates leaves the link to a CA that is gone, and --fresh takes all links away for a moment.
+            "trust_leftovers": sorted(links - expected),
             "trusted": trusted([path.read_text() for path in files]),
         }
     )
