@@ -145,7 +145,7 @@ def after(task: str, further: int) -> Callable[[str, int], bool]:
 )
 @pytest.mark.parametrize("same", [pytest.param(True, marks=LONG), False])
 def test_killed_right_after_a_step_and_run_by_the_next(lab: Lab, step: str, kept: bool, same: bool) -> None:
-    """Before its outcome is on the nodes, and after. The same controller goes on, or one that has only what the nodes hold."""
+    """Before its outcome is on the nodes, or after, by the same controller or one that has only what the nodes hold."""
     old = lab.bundle()["bundle_id"]
     people = ("alice", "bob")
     wanted = after(f"Deal the keys anew: {step}", 2 if kept else 1)
