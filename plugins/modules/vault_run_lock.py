@@ -11,9 +11,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.egi_secrets import arguments
-from ansible.module_utils.egi_secrets.cluster import ELECTION
 from ansible.module_utils.egi_secrets.errors import LockedError, SecretsError
 from ansible.module_utils.egi_secrets.operate import controller, lock, session
+from ansible.module_utils.egi_secrets.raft import ELECTION
 from ansible.module_utils.egi_secrets.reconcile.server import Server
 
 DOCUMENTATION = r"""

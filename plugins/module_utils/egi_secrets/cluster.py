@@ -8,10 +8,6 @@ from dataclasses import asdict, dataclass
 from .api import Api, SealStatus, in_parallel
 from .errors import SecretsError, UnreachableError
 
-ELECTION = 15.0  # seconds that an election may take
-# Entries that a follower may be behind and still have caught up: a busy cluster is never quite even.
-BEHIND = 200
-
 
 @dataclass(frozen=True)
 class NodeState:

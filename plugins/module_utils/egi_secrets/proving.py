@@ -44,7 +44,7 @@ def look(
 ) -> tuple[Bundle, list[str], list[str]]:
     """Ask the nodes, and return the bundle as it is now, sentences, and warnings.
 
-    While every node that may want the old keys is open, it is given a moment to catch up.
+    A node that may want the old keys and is open is given a moment to catch up.
 
     Args:
         bundle: the cluster's.
@@ -63,7 +63,7 @@ def look(
                 applied[api.node.name] = index
         now = proven(bundle, applied, members)
         left = now.previous.unproven if now.previous else ()
-        if any(applied.get(name, SEALED) == SEALED for name in left) or not left or clock() > deadline:
+        if all(applied.get(name, SEALED) == SEALED for name in left) or clock() > deadline:
             break
         sleep(_POLL)
     if now.previous is None:

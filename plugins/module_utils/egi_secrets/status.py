@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .cluster import BEHIND
 from .members import Member, cluster_problems, voter_problems
 from .operate.planned import FRESH, freshest
+from .raft import BEHIND
 
 TLS_DAYS = 30  # a certificate that ends sooner needs doing
 CA_DAYS = 120  # and so does a CA: another one takes three steps, with time for users between them

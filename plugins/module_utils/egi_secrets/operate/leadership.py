@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ..api import Api, in_parallel
-from ..cluster import ELECTION
 from ..errors import LeadershipError, RefusedError, SecretsError, UnreachableError
+from ..raft import ELECTION
 from ..reconcile.server import Server
 
 # A node that has stepped down is as good a candidate as the others, and may win again.

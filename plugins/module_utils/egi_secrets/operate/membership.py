@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ..cluster import BEHIND
+from ..raft import BEHIND
 
 # A cluster that is to survive the loss of one.
 ENOUGH = 3

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..cluster import BEHIND
 from ..members import Member
+from ..raft import BEHIND
 
 Report = Mapping[str, Any]
 

@@ -23,12 +23,12 @@ from .. import bundle as bundles
 from .. import initialise, proving
 from ..api import Api, Node
 from ..bundle import Bundle
-from ..cluster import ELECTION
 from ..errors import BundleError, CeremonyError, NoLeaderError
 from ..keys import Holder, KeySet, Ours, Pending, Previous, Retired, Share
 from ..pgp import PublicKey
 from ..preflight import Operator, check_keys
 from ..products import Product
+from ..raft import ELECTION
 from ..unseal import ShareBox
 from . import session
 from .rekey_plan import Decision, Wanted, decide

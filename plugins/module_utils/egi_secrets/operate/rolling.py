@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..cluster import BEHIND
 from ..products import Product
+from ..raft import BEHIND
 
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:[-+].*)?")
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..cluster import ELECTION
 from ..errors import NodeError, RefusedError, UnreachableError
 from ..node_state import UnixConnection
+from ..raft import ELECTION
 
 ATTEMPTS = 5  # how often ours is begun anew, in one run, while somebody replaces it
 _NO_LEADER = 500  # to a standby that knows of no active node

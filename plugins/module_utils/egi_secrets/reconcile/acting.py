@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from .. import bundle as bundles
 from .. import root_token
 from ..api import Secret
-from ..cluster import ELECTION
 from ..errors import ReconcileError, RefusedError, SecretsError, UnreachableError
+from ..raft import ELECTION
 from .proof import log_in
 from .server import FORBIDDEN, SERVER_ERROR, Server
 

@@ -430,11 +430,12 @@ class Follower:
     [([39, 39, 40], True, 0.4), ([40], True, 0.0), ([39], False, proving.PATIENCE), ([proving.SEALED], False, 0.0)],
 )
 def test_a_node_that_is_open_is_given_a_moment_to_catch_up(indexes: list[int], settled: bool, waited: float) -> None:
-    bundle = replace(OLD, serial=4, previous=Previous(2, DEALT, "2026-11-23T00:00:00Z", 40, ("n3",)))
-    apis: Any = [Follower(Node("n3", "https://n3:8200"), indexes)]
+    bundle = replace(OLD, serial=4, previous=Previous(2, DEALT, "2026-11-23T00:00:00Z", 40, ("n2", "n3")))
+    apis: Any = [Follower(Node("n3", "https://n3:8200"), indexes), Follower(Node("n2", "https://n2:8200"), [proving.SEALED])]
     slept: list[float] = []
     now, _, _ = proving.look(bundle, apis, clock=lambda: sum(slept), sleep=slept.append)
-    assert (now.previous is None) is settled
+    assert now.previous
+    assert now.previous.unproven == (("n2",) if settled else ("n2", "n3"))
     assert sum(slept) == pytest.approx(waited, abs=0.3)
 
 

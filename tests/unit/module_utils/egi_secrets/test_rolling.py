@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ansible.module_utils.egi_secrets.cluster import BEHIND
 from ansible.module_utils.egi_secrets.operate.rolling import (
     Node,
     Peer,
@@ -19,6 +18,7 @@ from ansible.module_utils.egi_secrets.operate.rolling import (
     version_problems,
 )
 from ansible.module_utils.egi_secrets.products import OPENBAO
+from ansible.module_utils.egi_secrets.raft import BEHIND
 from hypothesis import given
 from hypothesis import strategies as st
 
