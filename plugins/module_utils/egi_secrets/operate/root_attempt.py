@@ -126,9 +126,9 @@ def why_afresh(seen: Attempt, wanted: Wanted, nonce: str, given: Sequence[int]) 
     if seen.nonce != nonce:
         whose = f"PGP key {seen.fingerprint}" if seen.fingerprint else "no PGP key"
         return (
-            f"A STRANGER began the attempt that was under way (nonce {seen.nonce}, for {whose}): none of our runs started it. It was "
-            "cancelled, no share was given to it, and ours was begun anew. Without a threshold of shares it was worth "
-            "nothing; the audit log tells from where it came (sys/generate-root/attempt)."
+            f"A STRANGER began the attempt that was under way (nonce {seen.nonce}, for {whose}): none of our runs started "
+            "it. It was cancelled, no share was given to it, and ours was begun anew. Without a threshold of shares it was "
+            "worth nothing; the audit log tells from where it came (sys/generate-root/attempt)."
         )
     if seen.fingerprint != wanted.fingerprint.upper():
         return (
