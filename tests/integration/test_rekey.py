@@ -292,7 +292,7 @@ def test_a_wrong_share_is_thrown_away(rekey: Rekey) -> None:
     leader = rekey.client(rekey.leader())
     rekey.run("alice", steps=STEPS[:1], anew=True)
     nonce = rekey.bundle["pending"]["attempt"]["nonce"]
-    leader.write("sys/rotate/root/update", {"key": "5a" * 33, "nonce": nonce})
+    leader.write("sys/rotate/root/update", {"key": rekey.ceremony.share_of_nobody.reveal(), "nonce": nonce})
     told = rekey.run("bob")
     assert "thrown away with all others" in told
     rekey.run("carol")
