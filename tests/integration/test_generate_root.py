@@ -285,7 +285,8 @@ def test_an_attempt_for_our_own_key_that_no_run_of_ours_began_gets_no_share(turn
 def test_a_strangers_share_spoils_an_attempt_and_nothing_else(turns: Turns) -> None:
     turns.turn("bob")
     nonce = json.loads(turns.record)["nonce"]
-    status, answer = turns.network(turns.standby, "PUT", UPDATE, {"nonce": nonce, "key": turns.ceremony.share_of_nobody.reveal()})
+    share = turns.ceremony.share_of_nobody.reveal()
+    status, answer = turns.network(turns.standby, "PUT", UPDATE, {"nonce": nonce, "key": share})
     assert status == 400 and "aborted" in str(answer)
     told = turns.turn("alice", "bob")
     assert any("0 shares where our runs gave 1" in message for message in told["messages"])
@@ -298,7 +299,8 @@ def test_a_strangers_share_spoils_an_attempt_and_nothing_else(turns: Turns) -> N
 def test_a_strangers_share_in_front_of_ours(turns: Turns) -> None:
     turns.turn()
     nonce = json.loads(turns.record)["nonce"]
-    assert turns.network(turns.standby, "PUT", UPDATE, {"nonce": nonce, "key": turns.ceremony.share_of_nobody.reveal()})[0] == 200
+    share = turns.ceremony.share_of_nobody.reveal()
+    assert turns.network(turns.standby, "PUT", UPDATE, {"nonce": nonce, "key": share})[0] == 200
     told = turns.turn("bob", "alice")
     assert any("1 shares where our runs gave 0" in message for message in told["messages"])
     assert told["complete"]

@@ -171,11 +171,19 @@ def test_a_host_is_lost_and_its_name_lives_on(lab: Lab, sites: Sites, jwt: str) 
     assert "nothing is to be done" in sites.replaced(jwt, "-e", f"remove={lost}").text
 
 
+@pytest.fixture
+def former(lab: Lab) -> Iterator[str]:
+    """What a host's container is called once another host has its name."""
+    name = f"{lab.resource}-former"
+    yield name
+    lab.podman("rm", "--force", "--ignore", "--time", "0", name)
+
+
 @LONG
-def test_a_host_moves_to_another_address_while_the_old_one_lives(lab: Lab, sites: Sites, jwt: str) -> None:
+def test_a_host_moves_to_another_address_while_the_old_one_lives(lab: Lab, sites: Sites, jwt: str, former: str) -> None:
     moving = standby(sites, "vault-infn", "vault-ifca")
     with Load(lab, name=False, nodes=others(moving)) as load:
-        lab.podman("rename", f"{lab.resource}-{moving}", f"{lab.resource}-former")
+        lab.podman("rename", f"{lab.resource}-{moving}", former)
         sites.name(*THREE, moved=moving)
         lab.install(moving)
         assert f"-e remove={moving}" in sites.refused(jwt)
@@ -183,7 +191,6 @@ def test_a_host_moves_to_another_address_while_the_old_one_lives(lab: Lab, sites
         assert "its host was installed anew, or is another" in run.text
         sites.assert_members(jwt, *THREE)
     load.assert_sound()
-    lab.podman("rm", "--force", "--time", "0", f"{lab.resource}-former")
 
 
 @LONG
