@@ -111,6 +111,16 @@ def test_raft_is_closed_to_a_stranger_and_the_api_is_open(lab: Lab, node: str) -
     assert lab.ssh(other, reach).strip() == "open"
 
 
+@pytest.mark.parametrize("node", Lab.nodes)
+def test_nothing_of_raft_goes_to_a_stranger(lab: Lab, node: str) -> None:
+    """A host that was a member, or has a member's name, listens where a member would."""
+    stranger = f"{lab.subnet}.1"  # this machine
+    with socket.create_server((stranger, 8201)), socket.create_server((stranger, 0)) as any_other:
+        ports = (8201, any_other.getsockname()[1])
+        reach = "python3 -c \"import socket; socket.create_connection(('{}', {}), 3)\" && echo open || echo closed"
+        assert [lab.ssh(node, reach.format(stranger, port)).strip() for port in ports] == ["closed", "open"]
+
+
 # What the doors of the ceremonies answer to a stranger, by the node's role. A standby's are ajar (docs/security.md).
 DOORS = {
     "active": {("GET", "attempt"): {405}, ("PUT", "attempt"): {405}, ("DELETE", "attempt"): {405},
