@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.egi_secrets import arguments, bundle, root_token
+from ansible.module_utils.egi_secrets import arguments, root_token
 from ansible.module_utils.egi_secrets.errors import SecretsError
 from ansible.module_utils.egi_secrets.operate import rekey, session
 from ansible.module_utils.egi_secrets.products import PRODUCTS, product_named
@@ -102,7 +102,7 @@ def main() -> None:
             check_mode=module.check_mode,
         )
     except SecretsError as error:
-        module.fail_json(msg=str(error), **_kept(params["bundle_file"]))
+        module.fail_json(msg=str(error))
     module.exit_json(
         changed=outcome.changed,
         bundle=outcome.bundle.render(),
@@ -112,14 +112,6 @@ def main() -> None:
         messages=outcome.messages,
         diff=arguments.diff(outcome.before.summary(), outcome.bundle.summary(), params["bundle_file"]),
     )
-
-
-def _kept(bundle_file: str) -> dict[str, str]:
-    """Return the bundle as a step that failed has left it."""
-    try:
-        return {"bundle": bundle.require(bundle_file).render()}
-    except SecretsError:
-        return {}
 
 
 if __name__ == "__main__":
