@@ -264,6 +264,16 @@ class _View:
                 f"Raft has a member {undeclared[0]} that the inventory's group vault does not name: put it back there, or "
                 f"consent to its removal with -e remove={','.join([*self.wish.remove, *undeclared])}.",
             )
+        forgotten = [name for name in self.doomed if self.peers[name].healthy and name not in self.wish.known]
+        added = [name for name in self.hosts if name not in self.peers]
+        if forgotten and added:
+            return Step(
+                Kind.REFUSE,
+                forgotten[0],
+                f"{forgotten[0]} is a member that lives, and the inventory has it no more: the members' firewalls would shut "
+                f"it out before {added[0]} votes in its place. Put it back into the inventory, outside of the group vault "
+                "(such as into a group spare), until it has left.",
+            )
         return None
 
     def unreached(self) -> Step | None:

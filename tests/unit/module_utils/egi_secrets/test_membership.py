@@ -89,6 +89,15 @@ def test_a_site_is_replaced_by_another_after_that_has_joined() -> None:
     ]
 
 
+def test_a_live_site_that_the_inventory_forgot_is_not_shut_out_before_its_successor_votes() -> None:
+    forgotten = Wish(("ifca",), known=frozenset({"iisas", "infn", "cesnet"}))
+    step = decide(hosts("iisas", "infn", "cesnet", cesnet=BARE), peers(*THREE), forgotten)
+    assert (step.kind, step.name) == (Kind.REFUSE, "ifca")
+    assert "before cesnet votes" in step.why
+    dead = decide(hosts("iisas", "infn", "cesnet", cesnet=BARE), peers(*THREE, dead=("ifca",)), forgotten)
+    assert (dead.kind, dead.name) == (Kind.REMOVE, "ifca")
+
+
 def test_a_dead_site_goes_before_its_successor_joins() -> None:
     found = hosts("iisas", "infn", "lip", lip=BARE)
     assert words(plan(found, peers(*THREE, dead=("ifca",)), wish("ifca"))) == ["remove ifca", "add lip", "done"]
