@@ -270,8 +270,8 @@ class _View:
             return Step(
                 Kind.REFUSE,
                 forgotten[0],
-                f"{forgotten[0]} is a member that lives, and the inventory has it no more: the members' firewalls would shut "
-                f"it out before {added[0]} votes in its place. Put it back into the inventory, outside of the group vault "
+                f"{forgotten[0]} is a member that lives, and the inventory has it no more: the members' firewalls would "
+                f"shut it out before {added[0]} votes in its place. Put it back into the inventory, outside of the group vault "
                 "(such as into a group spare), until it has left.",
             )
         return None
