@@ -271,8 +271,8 @@ class _View:
                 Kind.REFUSE,
                 forgotten[0],
                 f"{forgotten[0]} is a member that lives, and the inventory has it no more: the members' firewalls would "
-                f"shut it out before {added[0]} votes in its place. Put it back into the inventory, outside of the group vault "
-                "(such as into a group spare), until it has left.",
+                f"shut it out before {added[0]} votes in its place. Put it back into the inventory, outside of the group "
+                "vault (such as into a group spare), until it has left.",
             )
         return None
 
