@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import http.client
 import json
 import os
@@ -20,6 +21,7 @@ import pytest
 from ansible.module_utils.egi_secrets.api import Secret
 from ansible.module_utils.egi_secrets.errors import CeremonyError, SecretsError
 from ansible.module_utils.egi_secrets.operate import root_record, root_shares
+from ansible.module_utils.egi_secrets.pgp import encrypt, load_public_key
 from ansible.module_utils.egi_secrets.products import OPENBAO
 
 from tests.integration.ceremony import OPERATORS, Ceremony
@@ -363,6 +365,49 @@ def test_killed_after_the_exchange(turns: Turns) -> None:
     again = turns.token("alice", record=remembered).succeeded()
     assert json.loads(again["record"])["accessor"] == accessor
     turns.token("alice", state="absent").succeeded()
+
+
+@pytest.mark.long
+def test_killed_after_the_exchange_and_given_up(turns: Turns) -> None:
+    """The nodes still remember the token that is revoked; the one in the file is valid, and no record tells of it."""
+    turns.turn("alice", "bob")
+    remembered = turns.record
+    turns.token("alice").succeeded()
+    token, api = turns.clear(), turns.ceremony.api(turns.active)
+    ended = turns.token("alice", state="absent", record=remembered).succeeded()
+    assert api.token_policies(token) is None
+    assert ended["record"] == ""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("written", [True, False])
+def test_killed_in_the_middle_of_the_exchange_and_given_up(turns: Turns, written: bool) -> None:
+    """Both tokens are valid by then, and the second may be in no file yet."""
+    turns.turn("alice", "bob")
+    alice = turns.ceremony.people["alice"]
+    message = base64.b64decode(json.loads(turns.record)["message"])
+    shares_token = alice.gpg("--decrypt", stdin=message).decode().strip()
+    wanted = {"policies": ["root"], "ttl": "600s", "meta": {"made_by": "generate-root", "for": "alice"}}
+    _, answer = turns.network(turns.active, "POST", "auth/token/create-orphan", wanted, shares_token)
+    token = Secret(answer["auth"]["client_token"])
+    if written:
+        key = load_public_key(str(turns.ceremony.operators[0]["pgp_key_file"]), datetime.datetime.now(datetime.UTC))
+        turns.token_file.write_text(encrypt(token, key))
+    turns.token("alice", state="absent").succeeded()
+    api = turns.ceremony.api(turns.active)
+    assert [api.token_policies(each) for each in (token, Secret(shares_token))] == [None, None]
+
+
+@pytest.mark.long
+def test_a_file_that_nobody_at_hand_opens_is_not_given_up(turns: Turns) -> None:
+    """Its token may be valid: whoever removes file and records on that answer would lose it."""
+    turns.turn("alice", "bob")
+    bobs = load_public_key(str(turns.ceremony.operators[1]["pgp_key_file"]), datetime.datetime.now(datetime.UTC))
+    turns.token_file.write_text(encrypt(Secret("s.nothing"), bobs))
+    refused = turns.token("alice", state="absent").refused()
+    assert "No key at hand opens" in refused
+    assert str(turns.token_file) in refused
+    turns.token("alice", "bob", state="absent").succeeded()
 
 
 @pytest.mark.long

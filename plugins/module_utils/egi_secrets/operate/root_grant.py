@@ -21,7 +21,7 @@ from ..pgp import Keyrings, PublicKey, encrypt
 from ..reconcile.server import Server
 from ..root_token import active_node
 from .root_record import Record
-from .root_shares import DISCARD, moment
+from .root_shares import DISCARD, PLAYBOOK, moment
 
 MARK = "generate-root"  # in the metadata of the tokens that are made here
 _CONCURRENCY = 8
@@ -100,8 +100,9 @@ def handed_over(record: Record, place: Place) -> str:
 def discard(apis: list[Api], record: Record | None, homes: list[str], file: Path) -> Outcome:
     """Revoke the token that was handed over, before it ends by itself, and prove that it is gone.
 
-    A token that the shares made and that was not exchanged yet is revoked too. An attempt that wants shares is cancelled on
-    the node, not here; and the file is removed after this, when no node remembers the token any more.
+    A token that the shares made and that was not exchanged yet is revoked too, and what was made with it: a run that was
+    killed in the middle of the exchange has told no node of that. An attempt that wants shares is cancelled on the node, not
+    here; and the file is removed after this, when no node remembers the token any more.
 
     Args:
         apis: the members' APIs.
@@ -115,19 +116,36 @@ def discard(apis: list[Api], record: Record | None, homes: list[str], file: Path
     api, told = active_node(apis), []
     valid = record is not None and record.granted(api.health().second)
     if record is not None and record.message:
-        token = _decrypted(base64.b64decode(record.message), record, homes, "the root token that the shares made")
-        told.append(_revoked(api, token, "The root token that the shares made"))
-    if file.is_file() and (valid or record is None):
-        token = _decrypted(file.read_bytes(), record, homes, f"the token in {file}")
-        told.append(_revoked(api, token, "The root token"))
+        generated = _decrypted(base64.b64decode(record.message), record, homes, "the root token that the shares made")
+        told += _swept(api, generated, record)
+        told.append(_revoked(api, generated, "The root token that the shares made"))
+    ended = record is not None and bool(record.accessor) and not valid
+    if file.is_file() and not ended:  # it may be valid, whatever the nodes remember
+        token = _decrypted(file.read_bytes(), record if valid else None, homes, f"the token in {file}")
+        told.append(_revoked(api, token, f"The root token in {file}"))
     elif record is not None and valid:
         raise CeremonyError(
             f"{record.operator} has a root token until {moment(record.expires)}, and this controller has no {file}: let "
             f"{record.operator} run this where it was made, or wait until it ends by itself."
         )
-    elif record is not None and record.accessor:
+    elif ended:
         told.append("The root token had ended by itself.")
+    elif record is not None and record.message:
+        told.append(
+            f"This controller has no {file}: where another one ran {PLAYBOOK}, run this there too, so that no token is left "
+            "in its file."
+        )
     return Outcome(None, bool(told), told)
+
+
+def _swept(api: Api, generated: Secret, record: Record) -> list[str]:
+    """Revoke what a killed run made with the token of the shares, while that is valid."""
+    if api.token_policies(generated) != ["root"]:
+        return []
+    with Server(api.node, api.ca_file, api.timeout, _CONCURRENCY) as server:
+        server.act_with(generated)
+        own = str((server.read("auth/token/lookup-self") or {}).get("accessor"))
+        return _sweep(server, record, {own})
 
 
 def _revoked(api: Api, token: Secret, what: str) -> str:
@@ -215,12 +233,13 @@ def _by_accessor(server: Server, accessor: str) -> dict[str, Any]:
 
 def _decrypted(message: bytes, record: Record | None, homes: list[str], what: str) -> Secret:
     rings = Keyrings.open(homes)
-    if record is None:  # nobody remembers whose it is
+    if record is None:  # nobody remembers whose it is, for sure
         for fingerprint in rings.homes:
             with suppress(PgpError):
                 return rings.decrypt(message, fingerprint, what)
         raise CeremonyError(
-            f"No key at hand opens {what}: let its operator run this, or remove the file when it is too old."
+            f"No key at hand opens {what}: let its operator run this with that key at hand, or remove the file once it is "
+            "older than vault_cluster_root_token_ttl. Until then nothing is forgotten."
         )
     if not rings.holds(record.fingerprint):
         raise CeremonyError(
