@@ -124,7 +124,8 @@ def service_status(
     """Put together how the service stands.
 
     Args:
-        hosts: variables of the hosts, with what look.yml and ask.yml registered.
+        hosts: variables of the hosts, with what look.yml and ask.yml registered. Where they have endpoint_failover_names,
+            checkers are to report.
         clocks: what vault_clocks returned.
         lock: who holds the lock of changing runs; None: nobody could ask.
         snapshots: directory of the controller with snapshots.
@@ -159,6 +160,7 @@ def service_status(
         checkers=checker_reports(known),
         snapshot=newest_snapshot(snapshots),
         lock=lock,
+        named=any(host.get("endpoint_failover_names") for host in known),
     )
     status = status_of(states, kept.root_token if kept else None, problems, elsewhere)
     return dataclasses.replace(status, todo=[*status.todo, *_root_todo(known)])

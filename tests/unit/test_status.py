@@ -227,8 +227,24 @@ def test_a_hold_and_a_lock_are_told_and_need_nothing() -> None:
 
 
 def test_without_checkers_nothing_is_said_of_names_and_with_silent_ones_it_is() -> None:
-    assert beside(checkers=[None, None]).todo == []
+    assert beside(checkers=[None, None], named=False).todo == []
     assert "No checker made a check" in told(beside(checkers=[REPORT | {"age": 90.0}]))
+
+
+def test_names_that_no_checker_reports_of_need_doing() -> None:
+    """Where the checkers cannot even start, nothing comes from any of them."""
+    (todo,) = beside(checkers=[None, None, None], named=True).todo
+    assert "No checker made a check" in todo.what
+    assert "playbooks/deploy/failover.yml" in todo.what
+    assert todo.runbook == "docs/failover.md"
+
+
+def test_an_audit_file_is_looked_at_without_a_report_where_there_are_names() -> None:
+    those = hosts()
+    those[0]["state"] = those[0]["state"] | {"audit": {"/log": {"modified": NOW - 600, "open": True}}}
+    silent = replace(WELL, checkers=[None, None, None])
+    assert "has written nothing to /log for 600 s" in told(status_of(those, REVOKED, (), replace(silent, named=True)))
+    assert told(status_of(those, REVOKED, (), silent)) == ""
 
 
 def test_every_line_fits_whatever_is_wrong() -> None:

@@ -96,12 +96,14 @@ class Elsewhere:
         checkers: what each checker reports; None of one that reports nothing.
         snapshot: the newest snapshot on this controller: file and age in s; None without one.
         lock: who holds the lock of changing runs, a sentence; empty: nobody; None: nobody could ask.
+        named: the inventory has generic names, which checkers are to move.
     """
 
     clocks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     checkers: Sequence[Mapping[str, Any] | None] = ()
     snapshot: tuple[str, float] | None = None
     lock: str | None = None
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,9 @@ def status_of(
     todo += [Todo(each, "docs/key-ceremony.md") for each in bundle_problems]
     for host, node in zip(hosts, nodes, strict=True):
         if host["state"]:
-            todo += _todo_of(node, host["state"], watched=report is not None)
+            todo += _todo_of(node, host["state"], watched=beside.named or report is not None)
     todo += _clock_todo(beside.clocks)
-    todo += _names_todo(report, beside.checkers)
+    todo += _names_todo(report, expected=beside.named or any(beside.checkers))
     return Status(
         nodes=nodes,
         cluster=_cluster(list(members.values())),
@@ -319,13 +321,14 @@ def _names(report: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
     }
 
 
-def _names_todo(report: Mapping[str, Any] | None, checkers: Sequence[Mapping[str, Any] | None]) -> list[Todo]:
+def _names_todo(report: Mapping[str, Any] | None, *, expected: bool) -> list[Todo]:
     page = "docs/failover.md"
     if report is None:
-        told = any(checkers)
-        return (
-            [Todo(f"No checker made a check within {FRESH:g} s, so nobody moves the generic names.", page)] if told else []
+        silence = (
+            f"No checker made a check within {FRESH:g} s, so nobody moves the generic names: see `journalctl -t "
+            "endpoint-failover` on the nodes, and install the checkers anew with playbooks/deploy/failover.yml."
         )
+        return [Todo(silence, page)] if expected else []
     todo = []
     for name, each in report["names"].items():
         at = each["at"]
