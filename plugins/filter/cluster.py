@@ -83,9 +83,15 @@ def forgetful_members(hosts: Iterable[HostVars]) -> list[str]:
 
 
 def newest_snapshot(directory: str) -> tuple[str, float] | None:
-    """Return the newest snapshot in a directory of the controller, and its age in s; None without one."""
+    """Return the newest snapshot in a directory of the controller, and its age in s; None without one.
+
+    What is hidden was not proven, or is not whole: a run is at it, or was killed.
+    """
+    from ansible.module_utils.egi_secrets.operate.snapshot import SUFFIX  # noqa: PLC0415 - as below
+
     try:
-        ages = {file.name: time.time() - file.stat().st_mtime for file in Path(directory).iterdir() if file.is_file()}
+        found = [file for file in Path(directory).iterdir() if file.suffix == SUFFIX and not file.name.startswith(".")]
+        ages = {file.name: time.time() - file.stat().st_mtime for file in found if file.is_file()}
     except OSError:
         return None
     return min(ages.items(), key=lambda each: each[1], default=None)

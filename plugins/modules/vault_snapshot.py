@@ -20,7 +20,7 @@ short_description: Take a snapshot of the cluster, and prove it by restoring it
 description:
   - Takes a snapshot from the node that leads, keeps it on the controller (mode 0600), and restores it there to a throw-away
     server on loopback, which is removed whatever happens. Where enough shares can be decrypted at this keyboard that server
-    is unsealed, and must be the same cluster.
+    is unsealed, and must be the same cluster. What is not proven is not kept, and no older one is removed for it.
   - A snapshot is encrypted as the cluster's data is; a threshold of shares opens it.
   - Runs on the controller.
 options:
@@ -88,15 +88,17 @@ def take(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     kept = bundle.require(params["bundle_file"])
     node, _ = session.leader_of(apis)
     leader = next(api for api in apis if api.node == node)
-    with session.as_operator(params, node) as server:
-        taken = snapshot.save(server, Path(params["directory"]).expanduser(), params["label"], max(params["keep"], 1))
-    proof = snapshot.prove(
-        snapshot.Release(products.product_named(params["product"]), Path(params["binary"])),
-        taken.path,
-        kept,
-        unseal.ShareBox(kept.keys, params["gnupg_homes"]),
-        leader.seal_status().cluster_id,
-    )
+    with snapshot.draft(Path(params["directory"]).expanduser(), params["label"]) as draft:
+        with session.as_operator(params, node) as server:
+            draft.download(server)
+        proof = snapshot.prove(
+            snapshot.Release(products.product_named(params["product"]), Path(params["binary"])),
+            draft.path,
+            kept,
+            unseal.ShareBox(kept.keys, params["gnupg_homes"]),
+            leader.seal_status().cluster_id,
+        )
+        taken = draft.keep(max(params["keep"], 1))
     return {
         "changed": True,
         "path": str(taken.path),

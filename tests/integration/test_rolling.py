@@ -123,7 +123,9 @@ def test_a_run_that_is_killed_leaves_no_server_and_the_next_one_sweeps_up(standi
     await_(lambda: servers_in(tmp_path) == [], "the end of the throw-away server")
     assert len(list(tmp_path.iterdir())) == 1
 
-    partial = standing.controller / "snapshots/.test.x.new"
+    kept = standing.controller / "snapshots"
+    (unproven,) = kept.glob(".test.*.new")
+    partial = kept / ".test.x.new"
     partial.write_text("cut off")
     in_use = tmp_path / "snapshot-proof-of-another-run"
     in_use.mkdir()
@@ -133,6 +135,18 @@ def test_a_run_that_is_killed_leaves_no_server_and_the_next_one_sweeps_up(standi
     os.close(descriptor)
     assert list(tmp_path.iterdir()) == [in_use]
     assert not partial.exists()
+    assert not unproven.exists()
+
+
+def test_a_snapshot_that_is_not_proven_is_not_kept_and_takes_no_older_ones_place(standing: Ceremony, tmp_path: Path) -> None:
+    before = Path(snapshot(standing, "alice", label="good").succeeded()["path"])
+    time.sleep(1.1)  # names have whole seconds
+    broken = tmp_path / "bao"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    refused = snapshot(standing, "alice", label="good", binary=str(broken), keep=1).refused()
+    assert list(before.parent.glob("*good*")) == [before]
+    assert f"is not kept in {before.parent}" in refused
 
 
 def test_what_proves_nothing_is_refused(standing: Ceremony, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -26,3 +27,17 @@ def test_checkers_are_expected_where_the_inventory_has_names(names: object, told
     host = {"vault_node_id": "vault-infn", "site_name": "infn", "endpoint_failover_names": names}
     status = filters("cluster").service_status([host])
     assert any("No checker made a check" in todo.what for todo in status.todo) is told
+
+
+def test_the_newest_snapshot_is_one_that_was_proven(tmp_path: Path) -> None:
+    for age, name in enumerate(
+        [".before-restart.x1y2.new", ".hidden.snap", "notes.txt", "before-restart-2.snap", "a-1.snap"]
+    ):
+        (tmp_path / name).write_text("")
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    newest_snapshot = filters("cluster").newest_snapshot
+    assert newest_snapshot(str(tmp_path))[0] == "before-restart-2.snap"
+    for path in tmp_path.glob("*-*.snap"):
+        path.unlink()
+    assert newest_snapshot(str(tmp_path)) is None
+    assert newest_snapshot(str(tmp_path / "none")) is None

@@ -1,5 +1,7 @@
 """A snapshot of the cluster, saved on the controller and proven: a throw-away server is restored from it and unsealed.
 
+It has the name of a snapshot, and takes the place of an older one, only once it is proven.
+
 What was found of the real server (OpenBao 2.7.2), and leans on here:
 
 * Only the leader streams a snapshot. It is a gzipped tar whose SHA256SUMS the server checks when it restores.
@@ -99,44 +101,98 @@ class Proof:
     seconds: float
 
 
-def save(server: Server, directory: Path, label: str, keep: int) -> Snapshot:
-    """Take a snapshot of the cluster, and keep it on the controller.
+class Draft:
+    """A snapshot that nobody counts yet: a hidden file, locked for as long as its run lives; see `draft`."""
 
-    Args:
-        server: the leader's API, acting as an operator.
-        directory: where it goes; made 0700 where it is not there.
-        label: begins the file's name.
-        keep: how many of this label are kept, the new one among them.
-
-    Raises:
-        SnapshotError: what the leader sent is no whole snapshot, or it cannot be written.
-    """
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sweep(directory.glob(f".{label}.*.new"))
+    def __init__(self, directory: Path, label: str) -> None:
+        self._directory = directory
+        self._label = label
+        self._name = ""
+        self._index = 0
+        self.unproven = False  # it is whole, and was not kept yet
         descriptor, name = tempfile.mkstemp(prefix=f".{label}.", suffix=".new", dir=directory)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        partial = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                server.download("sys/storage/raft/snapshot", file)
-                file.flush()
-                os.fsync(file.fileno())
-            index = index_of(partial)
-            path = directory / f"{label}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}{SUFFIX}"
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        for old in sorted(directory.glob(f"{label}-*{SUFFIX}"))[:-keep]:
-            old.unlink(missing_ok=True)
+        self._file = os.fdopen(descriptor, "wb")
+        self.path = Path(name)
+
+    def download(self, server: Server) -> None:
+        """Have the cluster's snapshot sent.
+
+        Args:
+            server: the leader's API, acting as an operator.
+
+        Raises:
+            SnapshotError: what the leader sent is no whole snapshot, or it cannot be written.
+        """
+        with _kept_in(self._directory):
+            server.download("sys/storage/raft/snapshot", self._file)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self._index = index_of(self.path)
+        self._name = f"{self._label}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}{SUFFIX}"
+        self.unproven = True
+
+    def keep(self, number: int) -> Snapshot:
+        """Give it the name of a snapshot, and remove the oldest ones. Only what is proven is kept.
+
+        Args:
+            number: how many of this label are kept, this one among them.
+
+        Raises:
+            SnapshotError: it cannot be kept there.
+        """
+        with self.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        path = self._directory / self._name
+        with _kept_in(self._directory):
+            self.path.replace(path)
+            self.unproven = False
+            for old in sorted(self._directory.glob(f"{self._label}-*{SUFFIX}"))[:-number]:
+                old.unlink(missing_ok=True)
+        return Snapshot(path, path.stat().st_size, self._index, digest)
+
+    def close(self) -> None:
+        """Remove it, where it was not kept."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._file.close()
+
+
+@contextmanager
+def draft(directory: Path, label: str) -> Iterator[Draft]:
+    """Begin a snapshot on the controller, which is removed unless it is kept; what killed runs began is removed too.
+
+    Args:
+        directory: where it goes; made 0700 where it is not there.
+        label: begins the file's name.
+
+    Raises:
+        SnapshotError: it cannot be written; or what went wrong before it was kept, and that it is not there any more.
+    """
+    with _kept_in(directory):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sweep(directory.glob(f".{label}.*.new"))
+        begun = Draft(directory, label)
+    try:
+        yield begun
+    except SecretsError as error:
+        if not begun.unproven:
+            raise
+        raise SnapshotError(f"{error} The snapshot that was taken is not proven, and is not kept in {directory}.") from None
+    finally:
+        begun.close()
+
+
+@contextmanager
+def _kept_in(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise SnapshotError(
             f"The snapshot cannot be kept in {directory} ({error.strerror}): make room, or correct "
             "vault_cluster_snapshot_dir."
         ) from None
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Snapshot(path, path.stat().st_size, index, digest)
 
 
 def index_of(path: Path) -> int:
