@@ -253,18 +253,49 @@ def test_another_leader_knows_nothing_and_it_begins_again(rekey: Rekey) -> None:
 
 
 @pytest.mark.long
-def test_the_last_share_never_arrived_and_the_old_keys_are_found_to_be_in_force(rekey: Rekey) -> None:
+@pytest.mark.parametrize("arrived", [False, True])
+def test_the_last_share_may_have_arrived_and_operators_in_turn_find_out(rekey: Rekey, arrived: bool) -> None:
+    """One share each, and the same numbers before and after: only the server's answer to a whole set can tell."""
     old = rekey.bundle["bundle_id"]
     rekey.run("alice", "bob", steps=STEPS[:3], anew=True)
     assert rekey.bundle["pending"]["closing"]
+    if arrived:
+        text = rekey.ceremony.bundle_file.read_text()
+        rekey.step("close", "alice", "bob").succeeded()
+        rekey.ceremony.bundle_file.write_text(text)  # as if cut off before the answer; the nodes have the same
     rekey.step_down()
     told = rekey.run("alice")
     assert "To see whether the new shares are in force, it needs 1 more share of 2" in told
-    told = rekey.run("bob")  # the new ones are refused: bob gives his old one
-    assert "To see whether the old shares are in force, it needs 1 more share of 2" in told
-    told = rekey.run("alice", "carol")
+    told = rekey.run("bob")
+    if arrived:
+        assert "The new shares are in force: 2 of 3" in told
+    else:
+        assert "refused the new shares that were given so far" in told
+        assert "To see whether the old shares are in force, it needs 1 more share of 2: alice or carol" in told
+        assert rekey.bundle["pending"]["closing"]
+        assert "To verify the new shares, it needs 1 more share of 2" in rekey.run("alice")  # others than those of before
+        assert "The new shares are in force: 2 of 3" in rekey.run("carol")
     assert rekey.bundle["bundle_id"] != old
-    assert "in force: 2 of 3" in told
+    assert rekey.bundle["pending"] is None
+    assert rekey.opens(next(name for name in rekey.names if name != rekey.leader()), "alice", "carol")
+
+
+@pytest.mark.long
+def test_a_strangers_share_in_a_proof_costs_a_round_and_no_keys(rekey: Rekey) -> None:
+    """The new shares are in force, and the set that is to show it is refused for a share of nobody's."""
+    rekey.run("alice", "bob", steps=STEPS[:3], anew=True)
+    text = rekey.ceremony.bundle_file.read_text()
+    new = rekey.step("close", "alice", "bob").succeeded()["bundle_id"]
+    rekey.ceremony.bundle_file.write_text(text)
+    rekey.run("alice", steps=STEPS[:1])
+    proof = rekey.bundle["pending"]["proof"]["nonce"]
+    stranger = rekey.ceremony.share_of_nobody.reveal()
+    rekey.client(rekey.leader()).write("sys/rotate/root/update", {"key": stranger, "nonce": proof})
+    assert "refused the new shares" in rekey.run("alice")
+    assert "refused the old shares" in rekey.run("bob")
+    assert "The new shares are in force: 2 of 3" in rekey.run("carol")
+    assert rekey.bundle["bundle_id"] == new
+    assert rekey.bundle["pending"] is None
 
 
 def test_an_attempt_of_somebody_else_is_cancelled_and_told(rekey: Rekey) -> None:

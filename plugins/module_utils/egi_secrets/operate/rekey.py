@@ -214,8 +214,13 @@ class _Work:
             self.outcome.messages.append("The keys are as the inventory wants them.")
 
     def _attempt(self) -> Ours:
+        return self._ours(self._begun())
+
+    def _begun(self) -> Attempt:
         encoded = {key.fingerprint: base64.b64encode(key.binary).decode() for key in self.keys.values()}
-        begun = self.server.begin(self.wanted.holders, self.wanted.threshold, encoded)
+        return self.server.begin(self.wanted.holders, self.wanted.threshold, encoded)
+
+    def _ours(self, begun: Attempt) -> Ours:
         return Ours(begun.nonce, self.wanted.threshold, self.wanted.holders)
 
     def _give(self, attempt: Attempt) -> None:
@@ -234,8 +239,14 @@ class _Work:
         self._missing(self.bundle.keys, box, attempt.required - given.progress, "The rekey")
 
     def _prove(self, attempt: Attempt) -> None:
-        """Give shares of one set; when they are complete it shows whether that one is in force."""
-        for proved in ("new", "old") if self.pending.proving == "new" else ("old",):
+        """Give shares of one set; when they are complete it shows whether that one is in force.
+
+        A stranger's share has a set refused as well. So the sets take turns until one is accepted, and that one is not in
+        force is only said where all of its shares were ours.
+        """
+        refused: set[str] = set()
+        while True:  # others' shares are in the first proof alone: a set of ours is refused once, or waits for more
+            proved = self.pending.proving
             keys = self.pending.keys if proved == "new" else self.bundle.keys
             box = ShareBox(keys, self.request.gnupg_homes)
             shares = box.open()
@@ -244,17 +255,36 @@ class _Work:
                 if given.complete:
                     self._proved(proved, given)
                     return
-            if not given.wrong:
+            if not (given.wrong or given.disturbed):
                 subject = f"To see whether the {proved} shares are in force, it"
                 self._missing(keys, box, attempt.required - given.progress, subject)
                 return
-            attempt = replace(attempt, progress=0)
-            if proved == "new":
-                self._write(pending=replace(self.pending, proving="old"))
-        raise CeremonyError(
-            f"{self.leader.node.name} accepts neither the old nor the new shares of the bundle: it is another cluster's, or "
-            "was rekeyed by somebody else. Keep every copy of the bundle, and restart no node that is open."
-        )
+            refused |= {proved} if given.wrong else set()
+            if refused == {"new", "old"}:
+                raise CeremonyError(
+                    f"{self.leader.node.name} accepts neither the old nor the new shares of the bundle: it is another "
+                    "cluster's, or was rekeyed by somebody else. Keep every copy of the bundle, and restart no node that is "
+                    "open."
+                )
+            attempt = self._prove_other(proved, given)
+
+    def _prove_other(self, refused: str, given: Given) -> Attempt:
+        """Begin a proof of the other set. A nonce of its own tells runs whose bundle is behind that it is another proof."""
+        other = "old" if refused == "new" else "new"
+        if given.wrong:
+            told = f"The {refused} shares are not in force: the {other} ones are tried."
+        else:
+            told = (
+                f"{self.leader.node.name} refused the {refused} shares that were given so far, and forgot them: they are "
+                f"not in force, or one was not of this cluster. The {other} ones are tried, those of operators who ran "
+                f"before too. If both are refused by turns, {self.bundle.threshold} shares of one keyboard "
+                "(vault_cluster_gnupg_homes) decide, and the audit log tells who gave what."
+            )
+        self.outcome.messages.append(told)
+        self.server.cancel()
+        begun = self._begun()
+        self._write(pending=replace(self.pending, proof=self._ours(begun), proving=other))
+        return begun
 
     def _proved(self, proved: str, given: Given) -> None:
         proof = self.pending.proof
@@ -326,10 +356,11 @@ class _Work:
         return given
 
     def _given(self, given: Given, before: int) -> Given:
-        if given.disturbed:
+        if given.disturbed and (given.complete or self.pending.proof is None):
+            again = "" if given.complete else " An operator who ran this before must run it again."
             self.outcome.messages.append(
                 "The attempt held a share that is not of this cluster: it was thrown away with all others, and yours given "
-                "again. An operator who ran this before must run it again; the audit log tells who gave what."
+                f"again.{again} The audit log tells who gave what."
             )
         self.outcome.changed = self.outcome.changed or given.disturbed or given.complete or given.progress != before
         return given

@@ -67,7 +67,7 @@ class Given:
         messages: new shares, base64 of a PGP message each, once they are dealt.
         complete: whether what was asked for is done.
         wrong: whether the shares were complete and refused, somebody else's not among them.
-        disturbed: whether the attempt held somebody else's wrong share, and was begun again with ours.
+        disturbed: whether the shares were complete and refused with somebody else's among them, and ours given again alone.
     """
 
     progress: int
@@ -128,7 +128,7 @@ class RekeyServer:
     def give(self, attempt: Attempt, shares: list[Secret]) -> Given:
         """Give old shares, until the new ones are dealt or none is left.
 
-        A set that somebody else's wrong share spoils is begun again with ours.
+        A set that is refused with somebody else's shares in it is begun again with ours.
         """
         try:
             return self._give(attempt, attempt.progress, shares)

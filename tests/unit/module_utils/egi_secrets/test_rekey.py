@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 
 NODES = ("n1", "n2", "n3")
 PEOPLE = ("alice", "bob", "carol")
+STEPS: tuple[rekey.Step, ...] = ("begin", "give", "verify", "close")
 
 
 class CutError(Exception):
@@ -147,6 +148,7 @@ class World:
         fuse: int = -1,
         reached: int = 3,
         anew: bool = False,
+        steps: tuple[rekey.Step, ...] = STEPS,
     ) -> list[str]:
         """Run the playbook; what an operator would see.
 
@@ -157,6 +159,7 @@ class World:
             fuse: after how many requests the power goes; negative: never.
             reached: how many nodes a copy comes to before it goes, where it goes in the middle of that.
             anew: whether new shares are dealt even where nothing is to change.
+            steps: as far as it comes.
         """
         path = self.controllers[controller]
         own = bundles.read(path)
@@ -168,7 +171,7 @@ class World:
         request = rekey.Request(operators, threshold, 90, str(path), list(people), anew)
         told = []
         self.fuse = fuse
-        for step in ("begin", "give", "verify", "close"):
+        for step in steps:
             with using(self):
                 outcome = rekey.run({}, OPENBAO, self.apis(), request, step, check_mode=False)
             told += outcome.messages
@@ -279,11 +282,11 @@ def assert_safe(world: World) -> None:
     assert world.truth in {key_of(keys) for keys in world.newest().candidates("n1")}
 
 
-def assert_converges(world: World, threshold: int = 3) -> None:
-    """Operators at another controller, who have what the nodes have, bring it to its end."""
+def assert_converges(world: World, threshold: int = 3, *, in_turn: bool = False) -> None:
+    """Operators at another controller, who have what the nodes have, bring it to its end, together or in turn."""
     told: list[str] = []
-    for _ in range(6):
-        told = world.run("c", PEOPLE, threshold)
+    for people in [(person,) for person in PEOPLE] * 6 if in_turn else [PEOPLE] * 6:
+        told = world.run("c", people, threshold)
         if any("as the inventory wants" in each for each in told):
             break
     else:
@@ -315,8 +318,8 @@ def test_cut_off_at_any_request_another_controller_goes_on(tmp_path: Path, thres
 
 
 @settings(max_examples=60)
-@given(history=st.lists(events, max_size=8))
-def test_no_history_loses_the_keys_and_every_one_converges(history: list[dict[str, Any]]) -> None:
+@given(history=st.lists(events, max_size=8), in_turn=st.booleans())
+def test_no_history_loses_the_keys_and_every_one_converges(history: list[dict[str, Any]], in_turn: bool) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
         world = world_in(Path(place))
         for event in history:
@@ -333,7 +336,73 @@ def test_no_history_loses_the_keys_and_every_one_converges(history: list[dict[st
                 world.attempts[world.leader] = Rotation(world.name("a"), 1, [])
             elif then == "the controller is lost":
                 world.controllers[event["controller"]].unlink(missing_ok=True)
-        assert_converges(world)
+        assert_converges(world, in_turn=in_turn)
+
+
+def world_in_doubt(place: Path, threshold: int, *, arrived: bool) -> World:
+    """The last share of the verification arrived, or did not; nobody knows, and another node leads."""
+    world = world_in(place)
+    if threshold == 3:
+        world.run("a", PEOPLE, 3)
+    world.run("a", PEOPLE, threshold, anew=True, steps=STEPS[:3])
+    pending = world.newest().pending
+    assert pending
+    assert pending.closing
+    if arrived:
+        (rotation,) = world.attempts.values()
+        world.truth = rotation.dealt
+    world.leader = "n2"
+    return world
+
+
+@pytest.mark.parametrize("stranger", [None, 0, 1, 2, 3])
+@pytest.mark.parametrize("arrived", [False, True])
+@pytest.mark.parametrize("threshold", [2, 3])
+def test_one_share_at_a_time_settles_which_keys_are_in_force(
+    tmp_path: Path, threshold: int, arrived: bool, stranger: int | None
+) -> None:
+    """A stranger's share costs a round of each set at most: the one that it spoils, and the other one's."""
+    world = world_in_doubt(tmp_path, threshold, arrived=arrived)
+    old, told, runs = world.newest().bundle_id, list[str](), 0
+    world.run("a", (), threshold)
+    while (pending := world.newest().pending) and pending.closing:
+        assert runs < (2 if stranger is None else 4) * threshold, told
+        if runs == stranger and pending.proof:
+            with suppress(RefusedError):
+                world.request("POST", "sys/rotate/root/update", {"key": "stranger:1", "nonce": pending.proof.nonce})
+        told += world.run("abc"[runs % 3], (PEOPLE[runs % 3],), threshold)
+        runs += 1
+        assert_safe(world)
+    assert (world.newest().bundle_id != old) == arrived
+    assert not any("must run it again" in each for each in told)
+    assert any("refused the new shares" in each for each in told) == (not arrived or stranger in range(threshold - 1))
+    assert_converges(world, threshold)
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+def test_a_threshold_of_one_keyboard_decides_whatever_a_stranger_gave(tmp_path: Path, arrived: bool) -> None:
+    world = world_in_doubt(tmp_path, 2, arrived=arrived)
+    world.run("a", (), 2)
+    pending = world.newest().pending
+    assert pending
+    assert pending.proof
+    world.request("POST", "sys/rotate/root/update", {"key": "stranger:1", "nonce": pending.proof.nonce})
+    told = world.run("b", ("alice", "bob"), 2)
+    assert ("The new shares are not in force: the old ones are tried." in told) != arrived
+    assert any("held a share that is not of this cluster" in each for each in told) == arrived
+    assert_converges(world, 2)
+
+
+def test_keys_that_are_neither_are_told_by_a_threshold_of_one_keyboard(tmp_path: Path) -> None:
+    world = world_in_doubt(tmp_path, 2, arrived=False)
+    world.truth = "k9"
+    for person in (*PEOPLE, *PEOPLE):
+        world.run("a", (person,), 2)
+    before = world.newest()
+    with pytest.raises(CeremonyError, match="accepts neither the old nor the new"):
+        world.run("a", PEOPLE, 2)
+    assert world.newest().keys == before.keys
+    assert world.newest().pending
 
 
 # --- single decisions ---------------------------------------------------------------------------------------------------
