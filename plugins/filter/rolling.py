@@ -64,8 +64,8 @@ def rolling_plan(nodes: Sequence[rolling.Node]) -> list[str]:
 
 
 def sites_held_by(report: Mapping[str, Any] | None, holder: str) -> list[str]:
-    """Return the sites that somebody holds, as a checker reports."""
-    if report is None:
+    """Return the sites that somebody holds, as a checker reports; none where no checker made a check of late."""
+    if not report:
         return []
     return [name for name, site in report["sites"].items() if site["hold"] and site["hold"]["by"] == holder]
 

@@ -41,3 +41,9 @@ def test_the_newest_snapshot_is_one_that_was_proven(tmp_path: Path) -> None:
         path.unlink()
     assert newest_snapshot(str(tmp_path)) is None
     assert newest_snapshot(str(tmp_path / "none")) is None
+
+
+def test_without_a_report_nobody_holds_a_site() -> None:
+    held = {"sites": {"infn": {"hold": {"by": "alice"}}, "ifca": {"hold": {"by": "bob"}}, "iisas": {"hold": None}}}
+    sites_held_by = filters("rolling").sites_held_by
+    assert [sites_held_by(report, "alice") for report in (None, {}, held)] == [[], [], ["infn"]]
