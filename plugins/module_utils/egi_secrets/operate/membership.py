@@ -152,13 +152,30 @@ def decide(hosts: Sequence[Host], peers: Sequence[Peer] | None, wish: Wish) -> S
         wish: what the operator asks for.
     """
     if peers is None:
-        return Step(Kind.WAIT, why="No node leads: unseal a majority of the members first (playbooks/operate/unseal.yml).")
+        return Step(Kind.WAIT, why=_nobody_to_ask(hosts))
     view = _View(hosts, peers, wish)
     for look in (view.misunderstood, view.unreached, view.given_up, view.unwell, view.joining, view.leaving):
         step = look()
         if step is not None:
             return step
     return Step(Kind.DONE)
+
+
+def _nobody_to_ask(hosts: Sequence[Host]) -> str:
+    """Say why no leader could be asked: one may lead that the inventory lacks, and nobody asks it."""
+    leading = [host.name for host in hosts if host.role == "active"]
+    if len(leading) == 1:
+        return f"{leading[0]} leads, and does not tell who the members are: see its journal, and run this again."
+    if leading:
+        return f"{' and '.join(leading)} both lead, as they say: one of them has not heard of the other yet. Run this again."
+    serving = sum(host.serves for host in hosts)
+    seen = f"None of the inventory's members leads, and {serving} of {len(hosts)} are seen unsealed"
+    if serving <= len(hosts) // 2:
+        return f"{seen}: unseal a majority first (playbooks/operate/unseal.yml)."
+    return (
+        f"{seen}: an election is under way, or a member leads that the inventory's group vault does not name. Run this "
+        "again; where it stays so, put that member back there (`bao status` on the others tells the active node's address)."
+    )
 
 
 def notes(hosts: Sequence[Host], peers: Sequence[Peer] | None, wish: Wish) -> list[str]:

@@ -125,7 +125,15 @@ def test_five_sites_and_back_to_three() -> None:
         (hosts(*FIVE, lip=BARE), peers(*FIVE[:4], dead=("cesnet",)), wish(), "Autopilot calls cesnet unhealthy"),
         (hosts(*FIVE[:4], cesnet={"role": "unreachable"}), peers(*THREE), wish(), "-e remove=cesnet -e wipe=true"),
         (hosts(*THREE, ifca=LOST), peers(*THREE), wish("ifca"), "it lives"),
-        (hosts(*THREE), None, wish(), "No node leads"),
+        (hosts(*THREE), None, wish(), "or a member leads that the inventory's group vault does not name"),
+        (
+            hosts(*THREE, ifca={"role": "sealed"}, infn=LOST),
+            None,
+            wish(),
+            "1 of 3 are seen unsealed: unseal a majority first",
+        ),
+        (hosts(*THREE, ifca={"role": "active"}), None, wish(), "ifca leads, and does not tell who the members are"),
+        (hosts(*THREE, ifca={"role": "active"}, infn={"role": "active"}), None, wish(), "infn and ifca both lead"),
         (hosts(*FIVE, lip=BARE), peers(*FIVE[:4], joining=("cesnet",)), wish(), "cesnet does not vote yet"),
     ],
 )
