@@ -60,7 +60,9 @@ RETURN = r"""
 bundle: {description: "The unseal bundle as JSON, for the nodes.", returned: always, type: str}
 bundle_id: {description: SHA-256 over threshold and shares., returned: always, type: str}
 retired:
-  description: The bundle that was replaced, as JSON, to be kept on the nodes as well. Empty where none was.
+  description:
+    - The bundle that was replaced, as JSON, to be kept on the nodes before V(bundle), which is without its shares.
+    - V(begin) returns the one that was replaced last, where that run was cut off. Empty where none was.
   returned: always
   type: str
 root_token: {description: As M(vault_cluster_init) has it., returned: always, type: dict}

@@ -63,7 +63,7 @@ class Request:
 
 @dataclass
 class Outcome:
-    """What happened: the bundle as it is now, what it was, and sentences for the operator."""
+    """What happened: the bundle as it is now, what it was, sentences for the operator, and what was replaced last."""
 
     bundle: Bundle
     before: Bundle
@@ -109,6 +109,8 @@ def run(
         else:
             bundles.prepare_directory(path)
             work.go(step, decision, attempt)
+        if step == "begin" and outcome.retired is None:
+            work.keep_retired()
     return outcome
 
 
@@ -195,6 +197,30 @@ class _Work:
             self._verify(attempt)
         elif step == "close" and decision.do == "verify" and attempt:
             self._close(attempt)
+
+    def keep_retired(self) -> None:
+        """Return what was replaced last once more: the run that did it may have been cut off before every node had it."""
+        if not self.bundle.replaces:
+            return
+        key_id = self.bundle.replaces[-1].bundle_id
+        place = self.path.with_name(f"{self.path.stem}.retired-{key_id[:12]}{self.path.suffix}")  # as bundles.archive has it
+        previous = self.bundle.previous
+        try:
+            found = bundles.read(place)
+        except BundleError:
+            found = None
+            self.outcome.messages.append(
+                f"{place} has the shares that older snapshots want, and cannot be read or is damaged: replace it by the "
+                "file of that name of a node or of another operator's controller."
+            )
+        if found is not None and found.bundle.bundle_id == key_id:
+            kept = found.bundle
+        elif previous is not None and previous.keys.key_id == key_id:
+            kept = replace(self.bundle, threshold=previous.threshold, shares=previous.shares)
+        else:
+            return  # this controller had no part in that rekey; those that had return it
+        # The same text from every controller, whatever it knew of the root token when it put the file aside.
+        self.outcome.retired = bundles.mark_revoked(_bare(kept), self.bundle.root_token.revoked_at)
 
     def _begin(self, decision: Decision) -> None:
         if decision.why:
@@ -389,7 +415,7 @@ class _Work:
                 f"The new shares are in force and the old ones could not be kept beside {self.path} ({error.strerror}): "
                 "make that directory writable and run this again, which goes on from here."
             ) from None
-        self.outcome.retired = replace(old, serial=0, replaces=(), pending=None, previous=None)
+        self.outcome.retired = _bare(old)
         self._write(
             threshold=new.threshold,
             shares=new.shares,
@@ -425,6 +451,11 @@ class _Work:
                 "again, which finds out what is in force. Until then keep all copies of the bundle."
             ) from None
         self.outcome.bundle, self.outcome.changed = bundle, True
+
+
+def _bare(bundle: Bundle) -> Bundle:
+    """Return its keys without what is told of a rekey; pure."""
+    return replace(bundle, serial=0, replaces=(), pending=None, previous=None)
 
 
 def _now() -> str:

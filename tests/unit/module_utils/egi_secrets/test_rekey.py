@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.egi_secrets import bundle as bundles
 from ansible.module_utils.egi_secrets import initialise, proving, unseal
 from ansible.module_utils.egi_secrets.api import Node, SealStatus, Secret
@@ -26,6 +27,7 @@ from ansible.module_utils.egi_secrets.products import OPENBAO
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+ROLE = Path(__file__).parents[4] / "roles" / "vault_cluster" / "tasks"
 NODES = ("n1", "n2", "n3")
 PEOPLE = ("alice", "bob", "carol")
 STEPS: tuple[rekey.Step, ...] = ("begin", "give", "verify", "close")
@@ -70,6 +72,7 @@ class World:
 
     controllers: dict[str, Path]
     copies: dict[str, str] = field(default_factory=dict)
+    retired: dict[str, dict[str, str]] = field(default_factory=lambda: {node: {} for node in NODES})
     leader: str = "n1"
     truth: str = "k0"
     numbers: tuple[int, int] = (2, 3)
@@ -146,7 +149,7 @@ class World:
         threshold: int,
         *,
         fuse: int = -1,
-        reached: int = 3,
+        reached: int = -1,
         anew: bool = False,
         steps: tuple[rekey.Step, ...] = STEPS,
     ) -> list[str]:
@@ -157,7 +160,7 @@ class World:
             people: whose keyrings are at hand.
             threshold: what the inventory wants.
             fuse: after how many requests the power goes; negative: never.
-            reached: how many nodes a copy comes to before it goes, where it goes in the middle of that.
+            reached: how many files of nodes a step changes before it goes; negative: all.
             anew: whether new shares are dealt even where nothing is to change.
             steps: as far as it comes.
         """
@@ -166,7 +169,7 @@ class World:
         found = {node: bundles.parse(text, node) for node, text in self.copies.items()}
         bundle, _, _ = proving.look(bundles.reconcile(found | ({"own": own.bundle} if own else {})), self.apis())
         bundles.write(path, bundle.render())
-        self.keep(path, 3)
+        self.keep("", bundle.render(), -1)
         operators = [Operator(name, "", 1) for name in PEOPLE]
         request = rekey.Request(operators, threshold, 90, str(path), list(people), anew)
         told = []
@@ -175,13 +178,19 @@ class World:
             with using(self):
                 outcome = rekey.run({}, OPENBAO, self.apis(), request, step, check_mode=False)
             told += outcome.messages
-            self.keep(path, reached)
-            if reached < len(NODES) and outcome.changed:
-                raise CutError
+            self.keep(outcome.retired.render() if outcome.retired else "", path.read_text(), reached)
         return told
 
-    def keep(self, path: Path, reached: int) -> None:
-        self.copies |= dict.fromkeys(NODES[:reached], path.read_text())
+    def keep(self, retired: str, text: str, reached: int) -> None:
+        """Write as rekey-step.yml does: what was replaced on every node, and then the bundle."""
+        stale = [self.retired[node] for node in NODES if retired and self.retired[node].get(key_id(retired)) != retired]
+        for place in stale[: reached if reached >= 0 else None]:
+            place[key_id(retired)] = retired
+        left = reached - len(stale) if reached >= 0 else len(NODES)
+        behind = [node for node in NODES if self.copies[node] != text]
+        self.copies |= dict.fromkeys(behind[: max(left, 0)], text)
+        if left < len(behind):
+            raise CutError
 
     def apis(self) -> list[Any]:
         return [Api(self, Node(name, f"https://{name}:8200")) for name in NODES]
@@ -256,6 +265,10 @@ def first_bundle() -> Bundle:
     return Bundle("test", "2026-11-22T23:00:00Z", 2, shares, token)
 
 
+def key_id(text: str) -> str:
+    return bundles.parse(text, "here").bundle_id
+
+
 def key_of(keys: KeySet) -> str:
     return base64.b64decode(keys.shares[0].message)[1:].decode().partition(":")[0]
 
@@ -266,7 +279,7 @@ events = st.fixed_dictionaries(
         "people": st.lists(st.sampled_from(PEOPLE), min_size=1, unique=True).map(tuple),
         "threshold": st.sampled_from([2, 3, 3, 3]),
         "fuse": st.one_of(st.just(-1), st.integers(1, 14)),  # a whole run makes a dozen requests
-        "reached": st.sampled_from([3, 3, 3, 0, 1, 2]),
+        "reached": st.sampled_from([-1, -1, -1, -1, 0, 1, 2, 3, 4, 5]),
         "then": st.sampled_from(["", "", "another leads", "a stranger begins", "the controller is lost"]),
     }
 )
@@ -315,6 +328,61 @@ def test_cut_off_at_any_request_another_controller_goes_on(tmp_path: Path, thres
             world.leader = "n2"
         assert_converges(world, threshold)
     assert cut > 10
+
+
+@pytest.mark.parametrize("then", ["the same controller", "another one", "another one, by the same numbers"])
+@pytest.mark.parametrize("reached", range(6))
+def test_what_was_replaced_comes_to_every_node_wherever_a_run_was_cut_off(tmp_path: Path, reached: int, then: str) -> None:
+    """After the new keys are in force, before or while their bundle and the old one are kept on the nodes."""
+    world = world_in(tmp_path)
+    old, threshold = first_bundle(), 2 if "numbers" in then else 3
+    world.run("a", PEOPLE, threshold, anew=True, steps=STEPS[:3])
+    with pytest.raises(CutError):
+        world.run("a", PEOPLE, threshold, reached=reached)
+    for text, retired in zip(world.copies.values(), world.retired.values(), strict=True):
+        assert old.bundle_id in retired or key_id(text) == old.bundle_id
+    controller = "a" if then == "the same controller" else "b"
+    world.run(controller, PEOPLE, threshold)
+    assert [set(retired) for retired in world.retired.values()] == [{old.bundle_id}] * 3
+    kept = [dict(retired) for retired in world.retired.values()]
+    world.run(controller, ("alice",), threshold)
+    assert [dict(retired) for retired in world.retired.values()] == kept
+
+
+def test_what_was_replaced_is_returned_by_who_has_it(tmp_path: Path) -> None:
+    world = world_in(tmp_path)
+    world.run("a", PEOPLE, 3)
+    kept = dict(world.retired["n1"])
+    revoked = bundles.mark_revoked(world.newest(), "2026-11-24T00:00:00Z")
+    world.copies, world.retired = dict.fromkeys(NODES, revoked.render()), {node: {} for node in NODES}
+    world.run("b", ("alice",), 3)
+    assert world.retired["n1"] == {}
+    world.run("a", ("alice",), 3)
+    assert list(world.retired["n1"]) == list(kept)
+    assert '"revoked_at": "2026-11-24' in world.retired["n1"][OLD.bundle_id]
+
+    (place,) = world.controllers["a"].parent.glob("*.retired-*")
+    place.write_text("{")
+    world.retired = {node: {} for node in NODES}
+    told = world.run("a", ("alice",), 3)
+    assert any(f"{place} has the shares that older snapshots want" in each for each in told)
+    previous = Previous(2, OLD.shares, "2026-11-23T00:00:00Z", 10**6, ("n3",))
+    world.copies = dict.fromkeys(NODES, replace(revoked, serial=revoked.serial + 1, previous=previous).render())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proving, "PATIENCE", 0.0)
+        world.run("a", ("alice",), 3)
+    assert list(world.retired["n3"]) == [OLD.bundle_id]
+
+
+def test_the_role_goes_a_step_as_the_model_does() -> None:
+    kinds = ("ansible.builtin.import_tasks", "vault_cluster_rekey", "host_files")
+    tasks = yaml.safe_load((ROLE / "rekey-step.yml").read_text())
+    done = [(kind, task[kind]) for task in tasks for kind in kinds if kind in task]
+    assert [what if kind == kinds[0] else kind for kind, what in done] == [
+        "vault_cluster_rekey",
+        "host_files",
+        "keep-bundle.yml",
+    ]
 
 
 @settings(max_examples=60)
