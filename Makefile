@@ -64,14 +64,13 @@ check: $(CACHE)/packages $(VENV)/ready $(CACHE)/openbao/bao  ## lint, types, uni
 
 .PHONY: test
 test: check $(CACHE)/browser-packages  ## everything that CI runs: check, and the Molecule stories
-	@.ci/stories cluster ceremony refusals -- access upgrade
-	@.ci/stories failover
+	@.ci/stories cluster ceremony refusals access -- failover upgrade
 
 .PHONY: test-full
 test-full: export VAULT_TEST_BINARY := $(CACHE)/openbao/bao
 test-full: test  ## what is too long for CI as well
 	@pytest --quiet --numprocesses 2 -m long tests/integration
-	@FAILOVER_LONG=1 UPGRADE_LONG=1 KEYS_LONG=1 TLS_LONG=1 MEMBERSHIP_LONG=1 .ci/stories dns failover upgrade keys tls membership every-kill
+	@LONG=1 .ci/stories dns failover upgrade keys tls membership access ceremony every-kill
 	@.ci/long-simulation
 
 .PHONY: bench

@@ -81,10 +81,12 @@ def test_a_second_run_changes_nothing(lab: Lab, ada: Account) -> None:
     assert lab.play("deploy/client.yml").recap("changed") == 0
 
 
+@pytest.mark.long
 def test_a_check_of_a_vm_that_has_it_wants_no_change(lab: Lab, ada: Account) -> None:
     assert lab.play("deploy/client.yml", "--check", "--diff").recap("changed") == 0
 
 
+@pytest.mark.long
 def test_an_installation_that_was_cut_off_is_made_good(lab: Lab, ada: Account) -> None:
     home = lab.ssh("vm", "readlink --canonicalize /opt/fedcloudclient/current").strip()
     lab.ssh("vm", f"rm -r {home}/complete {home}/lib/python3*/site-packages/click")

@@ -104,9 +104,9 @@ def test_the_first_root_token_is_revoked_on_purpose(lab: Lab) -> None:
 
 
 KILLED_AFTER = [
-    "Initialise the cluster, or compare the copies of its bundle",
+    pytest.param("Initialise the cluster, or compare the copies of its bundle", marks=pytest.mark.long),
     "Keep a copy of the unseal bundle on the node",
-    "Submit the shares that this keyboard can decrypt",
+    pytest.param("Submit the shares that this keyboard can decrypt", marks=pytest.mark.long),
 ]
 
 
@@ -159,6 +159,7 @@ def test_killed_in_the_middle_of_the_initialisation(lab: Lab, bare: None) -> Non
         assert "empty its Raft directory" in run.text
 
 
+@pytest.mark.long
 def test_a_cluster_whose_bundle_is_nowhere_is_refused(lab: Lab, bare: None) -> None:
     lab.play("deploy/vault.yml")
     (lab.state / "unseal-bundle.json").unlink()
@@ -169,6 +170,7 @@ def test_a_cluster_whose_bundle_is_nowhere_is_refused(lab: Lab, bare: None) -> N
     assert "empty its Raft directory" in run.text
 
 
+@pytest.mark.long
 def test_a_bundle_of_another_cluster_is_refused(lab: Lab, bare: None) -> None:
     lab.play("deploy/vault.yml")
     for node in lab.nodes:

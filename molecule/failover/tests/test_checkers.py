@@ -1,8 +1,7 @@
-"""Checkers on hosts that are not well: clocks that step, and a disk that takes nothing. FAILOVER_LONG=1 runs them."""
+"""Checkers on hosts that are not well: clocks that step, and a disk that takes nothing. LONG=1 runs them."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from lab import wait_for
 from rounds import Stage
 from watch import await_quiet
 
-pytestmark = pytest.mark.skipif(not os.environ.get("FAILOVER_LONG"), reason="takes minutes; FAILOVER_LONG=1 runs it")
+pytestmark = pytest.mark.long
 CLOCK = "/run/endpoint-failover-clock"
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 STATE = "/var/lib/endpoint-failover"

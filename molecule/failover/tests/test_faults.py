@@ -2,12 +2,11 @@
 
 What each fault cost is printed as a table at the end. Two figures: when both DNS servers gave a serving site, and when the
 user on the VM was served again, whose resolver keeps an address for its TTL of 60 s; that is waited for where the first
-figure does not tell all. FAILOVER_LONG=1 adds what takes minutes.
+figure does not tell all. LONG=1 adds what takes minutes.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -19,7 +18,6 @@ from lab import wait_for
 from rounds import Name, Round, Stage
 from watch import await_quiet
 
-LONG = pytest.mark.skipif(not os.environ.get("FAILOVER_LONG"), reason="takes minutes; FAILOVER_LONG=1 runs it")
 Fault = Callable[[Faults], Callable[[str], AbstractContextManager[float]]]
 PRIMARY, SECONDARY = "ns-iisas", "ns-ifca"
 
@@ -67,7 +65,9 @@ KIN = {
 }
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[LONG] if kind in KIN else []) for kind in SITE_FAULTS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.long] if kind in KIN else []) for kind in SITE_FAULTS]
+)
 def test_the_site_that_holds_the_name_fails(stage: Stage, kind: str) -> None:
     make, within = SITE_FAULTS[kind]
     if kind in LEADING:
@@ -85,7 +85,7 @@ def test_a_leader_whose_disk_is_full_is_stopped_and_the_name_leaves_it(stage: St
     assert_moved_once(one)
 
 
-@LONG
+@pytest.mark.long
 def test_a_full_disk_alone_is_no_failure_while_the_journal_takes_audit(stage: Stage) -> None:
     stage.lead_where_the_name_is()
     site = stage.site_of(stage.names[0])
@@ -100,7 +100,7 @@ def test_a_full_disk_alone_is_no_failure_while_the_journal_takes_audit(stage: St
 # --- the network between sites ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("direction", ["both", pytest.param("in", marks=LONG)])
+@pytest.mark.parametrize("direction", ["both", pytest.param("in", marks=pytest.mark.long)])
 def test_candidates_cut_from_each_other_do_not_fight(stage: Stage, direction: str) -> None:
     """INFN and IFCA do not see each other, and both see IISAS: the names come to rest, after one move at most."""
     stage.begin()
@@ -143,7 +143,7 @@ MOVERS: dict[str, Callable[[Faults], AbstractContextManager[float]]] = {
 
 
 @pytest.mark.parametrize(
-    "what", ["DynDNS down", *(pytest.param(what, marks=LONG) for what in ("DynDNS hangs", "primary down"))]
+    "what", ["DynDNS down", *(pytest.param(what, marks=pytest.mark.long) for what in ("DynDNS hangs", "primary down"))]
 )
 def test_what_moves_names_is_down_while_a_site_fails(stage: Stage, what: str) -> None:
     """Nothing can be moved, and nobody is harmed by that alone; once it is back the names are moved."""
@@ -166,6 +166,7 @@ def test_what_moves_names_is_down_while_a_site_fails(stage: Stage, what: str) ->
     assert_moved_once(one)
 
 
+@pytest.mark.long
 def test_the_secondary_is_down_while_a_site_fails(stage: Stage) -> None:
     """A DNS server that is down does not stop a move, and has the name's new address soon after it is back."""
     site, needed = stage.begin()
@@ -204,7 +205,9 @@ def has_asked(stage: Stage, name: Name, since: float) -> bool:
     return bool(stage.asked_for(name, since))
 
 
-@pytest.mark.parametrize(("which", "answers", "most"), [("may pass", MAY_PASS, 6), ("refusals", REFUSALS, 3)])
+@pytest.mark.parametrize(
+    ("which", "answers", "most"), [pytest.param("may pass", MAY_PASS, 6, marks=pytest.mark.long), ("refusals", REFUSALS, 3)]
+)
 def test_dyndns_gives_each_of_its_errors(stage: Stage, which: str, answers: dict[str, tuple[int, str]], most: int) -> None:
     """None of them is taken for a success or hammered at, and in the end the names are moved."""
     stage.checkers.forget()  # what was sent in ten minutes is limited, and the story before this sent enough
@@ -258,7 +261,7 @@ def test_the_nochg_trap_is_got_out_of(stage: Stage) -> None:
     stage.account("nochg trap", "ifca", since, ended, needed=stage.names, dns_after=settled - healed)
 
 
-@LONG
+@pytest.mark.long
 def test_the_lock_of_120_s_is_waited_out(stage: Stage) -> None:
     """An update that could not reach the primary locks the domain. One is sent when that is over, and none before."""
     site, needed = stage.begin()

@@ -9,8 +9,8 @@ import pytest
 from lab import Run
 from rounds import Stage
 
-# Each takes the TTL of a minute; FAILOVER_LONG=1 drains them all.
-IN_TURN = ("iisas", "infn", "ifca") if os.environ.get("FAILOVER_LONG") else ("infn",)
+# Each takes the TTL of a minute; LONG=1 drains them all.
+IN_TURN = ("iisas", "infn", "ifca") if os.environ.get("LONG") else ("infn",)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,7 @@ def test_names_are_moved_there_and_back(stage: Stage) -> None:
     assert stage.user.experience(began).failed == 0
 
 
+@pytest.mark.long
 def test_what_cannot_be_is_refused(stage: Stage, jwt: str) -> None:
     stage.ready()
     before = [stage.site_of(name) for name in stage.names]
@@ -83,6 +84,7 @@ def test_each_site_in_turn_is_drained_stopped_started_and_taken_back(stage: Stag
     assert seen.failed_with_retry == 0, seen
 
 
+@pytest.mark.long
 def test_a_hold_that_runs_out_ends_by_itself(stage: Stage, jwt: str) -> None:
     stage.ready()
     here = stage.site_of(stage.names[0])

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from lab import PROJECT, Lab, Run, leaks, wait_for
 
-LONG = pytest.mark.skipif(not os.environ.get("KEYS_LONG"), reason="KEYS_LONG=1 runs it")
 GENERATE, DISCARD = "operate/generate-root.yml", "operate/discard-root.yml"
 FOR_ALICE = ("-e", "operator=alice")
 ATTEMPT, UPDATE = "sys/generate-root/attempt", "sys/generate-root/update"
@@ -179,7 +178,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), REFUSED if os.environ.get("KEYS_LONG") else REFUSED[:1])
+@pytest.mark.parametrize(("arguments", "sentence"), REFUSED if os.environ.get("LONG") else REFUSED[:1])
 def test_what_is_refused(lab: Lab, arguments: tuple[str, ...], sentence: str) -> None:
     run = lab.run(GENERATE, *arguments, operator="bob")
     assert run.returncode != 0
@@ -196,7 +195,7 @@ def test_without_pipelining_no_share_is_sent(lab: Lab, monkeypatch: pytest.Monke
     lab.play(DISCARD, operator="bob")  # nobody's key is needed to give up
 
 
-@LONG
+@pytest.mark.long
 def test_another_node_becomes_active_between_the_turns(lab: Lab, nothing_left: Callable[[], list[dict[str, Any]]]) -> None:
     lab.play(GENERATE, *FOR_ALICE, operator="bob")
     victim = lab.active()
@@ -220,9 +219,9 @@ KILLED_BEFORE = [
 
 
 @pytest.mark.parametrize(("task", "time"), [
-    pytest.param(KILLED_BEFORE[0], 1, marks=LONG), (KILLED_BEFORE[0], 2),
-    pytest.param(KILLED_BEFORE[1], 1, marks=LONG), pytest.param(KILLED_BEFORE[0], 3, marks=LONG),
-    pytest.param(KILLED_BEFORE[2], 1, marks=LONG),
+    pytest.param(KILLED_BEFORE[0], 1, marks=pytest.mark.long), (KILLED_BEFORE[0], 2),
+    pytest.param(KILLED_BEFORE[1], 1, marks=pytest.mark.long), pytest.param(KILLED_BEFORE[0], 3, marks=pytest.mark.long),
+    pytest.param(KILLED_BEFORE[2], 1, marks=pytest.mark.long),
 ])  # fmt: skip
 def test_killed_and_run_again(lab: Lab, nothing_left: Callable[[], list[dict[str, Any]]], task: str, time: int) -> None:
     """The controller dies as a task begins, after one that changed something: the next run goes on, and nothing is left."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from lab import Lab, Run, leaks, wait_for
 from load import Load
 
 REKEY = "operate/rekey.yml"
-LONG = pytest.mark.skipif(not os.environ.get("KEYS_LONG"), reason="KEYS_LONG=1 runs it")
 ANEW = ("-e", '{"vault_cluster_rekey_anew": true}')
 DISKS = "/etc /var /root /home /tmp /run /opt /usr/local /srv"
 
@@ -133,17 +131,17 @@ def after(task: str, further: int) -> Callable[[str, int], bool]:
 @pytest.mark.parametrize(
     ("step", "kept"),
     [
-        pytest.param("begin", False, marks=LONG),
-        pytest.param("begin", True, marks=LONG),
-        pytest.param("give", False, marks=LONG),
-        pytest.param("give", True, marks=LONG),
-        pytest.param("verify", False, marks=LONG),
-        pytest.param("verify", True, marks=LONG),
+        pytest.param("begin", False, marks=pytest.mark.long),
+        pytest.param("begin", True, marks=pytest.mark.long),
+        pytest.param("give", False, marks=pytest.mark.long),
+        pytest.param("give", True, marks=pytest.mark.long),
+        pytest.param("verify", False, marks=pytest.mark.long),
+        pytest.param("verify", True, marks=pytest.mark.long),
         ("close", False),
-        pytest.param("close", True, marks=LONG),
+        pytest.param("close", True, marks=pytest.mark.long),
     ],
 )
-@pytest.mark.parametrize("same", [pytest.param(True, marks=LONG), False])
+@pytest.mark.parametrize("same", [pytest.param(True, marks=pytest.mark.long), False])
 def test_killed_right_after_a_step_and_run_by_the_next(lab: Lab, step: str, kept: bool, same: bool) -> None:
     """Before its outcome is on the nodes, or after, by the same controller or one that has only what the nodes hold."""
     old = lab.bundle()["bundle_id"]
@@ -161,7 +159,7 @@ def test_killed_right_after_a_step_and_run_by_the_next(lab: Lab, step: str, kept
     assert_opens(lab, "alice", "carol")
 
 
-@LONG
+@pytest.mark.long
 def test_a_stranger_at_a_standby_is_none_of_its_business(lab: Lab) -> None:
     """Unauthenticated, a standby lets anybody begin and cancel an attempt; it is another one."""
     node = follower(lab)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from lab import NODES, PROJECT, Lab, Run, wait_for
 from load import Load
 
 REPLACE = "operate/replace-site.yml"
-LONG = pytest.mark.skipif(not os.environ.get("MEMBERSHIP_LONG"), reason="MEMBERSHIP_LONG=1 runs it")
 THREE = ("vault-iisas", "vault-infn", "vault-ifca")
 SPARE = ("vault-cesnet", "vault-lip")
 MOVED = 52  # last octet of where a host moves to
@@ -179,7 +177,7 @@ def former(lab: Lab) -> Iterator[str]:
     lab.podman("rm", "--force", "--ignore", "--time", "0", name)
 
 
-@LONG
+@pytest.mark.long
 def test_a_host_moves_to_another_address_while_the_old_one_lives(lab: Lab, sites: Sites, jwt: str, former: str) -> None:
     moving = standby(sites, "vault-infn", "vault-ifca")
     with Load(lab, name=False, nodes=others(moving)) as load:
@@ -193,7 +191,7 @@ def test_a_host_moves_to_another_address_while_the_old_one_lives(lab: Lab, sites
     load.assert_sound()
 
 
-@LONG
+@pytest.mark.long
 def test_two_sites_join_and_leave_again(lab: Lab, sites: Sites, jwt: str) -> None:
     sites.name(*THREE, *SPARE)
     with Load(lab, name=False) as load:
@@ -236,7 +234,7 @@ def step_down(lab: Lab, name: str, jwt: str) -> None:
     wait_for(lambda: lab.api(name, "GET", "sys/health").status == 429, 20, f"{name} to have stepped down")
 
 
-@LONG
+@pytest.mark.long
 @pytest.mark.parametrize(
     "task",
     [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import re
 import ssl
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from lab import NODES, Lab, Run
 from load import Load
 
 ROTATE = "operate/rotate-tls.yml"
-LONG = pytest.mark.skipif(not os.environ.get("TLS_LONG"), reason="TLS_LONG=1 runs it")
 NAME = "vault.services.lab.test"
 PORTS = (8200, 443)
 # What a user's VM trusts by its system: in one file, as the EGI client has it, and by a link a CA, as OpenSSL has it.
@@ -156,7 +154,7 @@ def test_certificates_are_renewed_while_users_work(lab: Lab) -> None:
     assert lab.ssh("vault-infn", "ls -d /run/openbao-started-tls", check=False) == "", "no old key stays"
 
 
-@LONG
+@pytest.mark.long
 def test_a_certificate_that_the_server_cannot_read_is_taken_back(lab: Lab) -> None:
     before = served(lab)
     with a_pair_that_the_server_cannot_read(lab, "vault-infn"):
@@ -167,7 +165,7 @@ def test_a_certificate_that_the_server_cannot_read_is_taken_back(lab: Lab) -> No
     assert rotated(lab).changes == []
 
 
-@LONG
+@pytest.mark.long
 @pytest.mark.parametrize(
     "task",
     [
@@ -244,7 +242,7 @@ def test_another_ca_takes_the_place_of_the_old_one(lab: Lab, tmp_path: Path) -> 
     assert Checkin(lab).token("ada")
 
 
-@LONG
+@pytest.mark.long
 def test_a_node_that_lost_its_data_joins_by_the_new_ca(lab: Lab) -> None:
     node = next(each for each in lab.nodes if each != lab.active())
     lab.ssh(node, "systemctl stop openbao && rm -rf /var/lib/openbao/* && systemctl start openbao")

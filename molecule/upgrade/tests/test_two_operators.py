@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from lab import ANSI, NODES, Lab, kill_tree, wait_for
 
 UPGRADE = "operate/upgrade-cluster.yml"
 OLD = ("-e", "vault_version=2.7.1")  # the next version is another test's
-pytestmark = pytest.mark.skipif(not os.environ.get("UPGRADE_LONG"), reason="UPGRADE_LONG=1 runs it")
+pytestmark = pytest.mark.long
 DRAIN = ("operate/drain-site.yml", "-e", "site=iisas", "-e", "why=a test")
 LOCK = "operations/data/lock/run"
 

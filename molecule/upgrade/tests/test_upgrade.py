@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import stat
 from pathlib import Path
@@ -16,7 +15,6 @@ from load import Load
 
 OLD, NEW = "2.7.1", "2.7.2"
 UPGRADE = "operate/upgrade-cluster.yml"
-LONG = pytest.mark.skipif(not os.environ.get("UPGRADE_LONG"), reason="UPGRADE_LONG=1 runs it")
 # A further change that a restart brings, each time another.
 DEBUG = "vault_server_log_level=debug"
 
@@ -120,7 +118,7 @@ def test_a_release_that_does_not_start_on_a_node_goes_back(lab: Lab, jwt: str, b
     assert_back(lab, running, before)
 
 
-@LONG
+@pytest.mark.long
 def test_killed_while_such_a_release_is_tried_the_next_run_goes_back(lab: Lab, jwt: str, broken: str) -> None:
     running, before = versions(lab)[0], started(lab)
     killed = lab.kill_at(UPGRADE, lambda header, _: "See what the server said" in header, "-e", broken, jwt=jwt)
@@ -184,7 +182,7 @@ def test_a_downgrade_is_refused(lab: Lab, jwt: str) -> None:
     assert started(lab) == before
 
 
-@LONG
+@pytest.mark.long
 def test_a_node_waits_for_the_next_operator_and_the_next_run_goes_on(lab: Lab, jwt: str) -> None:
     first = upgrade(lab, jwt, "-e", DEBUG, operators=("alice",))
     assert first.returncode == 0, first.output[-3000:]
@@ -208,12 +206,12 @@ def test_a_node_waits_for_the_next_operator_and_the_next_run_goes_on(lab: Lab, j
 @pytest.mark.parametrize(
     "task",
     [
-        pytest.param("Restart the server, which seals it", marks=LONG),
-        pytest.param("Hold the site", marks=LONG),
-        pytest.param("Have the next start run the release", marks=LONG),
-        pytest.param("Wait until the server answers, and is the one", marks=LONG),
-        pytest.param("Submit the shares", marks=LONG),
-        pytest.param("Release the site", marks=LONG),
+        pytest.param("Restart the server, which seals it", marks=pytest.mark.long),
+        pytest.param("Hold the site", marks=pytest.mark.long),
+        pytest.param("Have the next start run the release", marks=pytest.mark.long),
+        pytest.param("Wait until the server answers, and is the one", marks=pytest.mark.long),
+        pytest.param("Submit the shares", marks=pytest.mark.long),
+        pytest.param("Release the site", marks=pytest.mark.long),
     ],
 )
 def test_killed_and_run_again(lab: Lab, jwt: str, task: str) -> None:

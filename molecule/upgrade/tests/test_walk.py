@@ -5,14 +5,13 @@ What chance says is the same each time; the story `every-kill` goes through all 
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
 from kills import UPGRADE, Walker, report
 from lab import Lab
 
-pytestmark = pytest.mark.skipif(not os.environ.get("UPGRADE_LONG"), reason="UPGRADE_LONG=1 runs it")
+pytestmark = pytest.mark.long
 CHANGES = sorted(random.Random(5).sample(range(2, 13), 2))  # noqa: S311  # nothing secret
 
 
