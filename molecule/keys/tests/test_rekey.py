@@ -146,7 +146,7 @@ def test_killed_right_after_a_step_and_run_by_the_next(lab: Lab, step: str, kept
     """Before its outcome is on the nodes, or after, by the same controller or one that has only what the nodes hold."""
     old = lab.bundle()["bundle_id"]
     people = ("alice", "bob")
-    wanted = after(f"Deal the keys anew: {step}", 2 if kept else 1)
+    wanted = after(f"Deal the keys anew: {step}", 3 if kept else 1)
     killed = lab.kill_at(REKEY, wanted, *given(lab, people, 2), *ANEW, jwt=Checkin(lab).token("alice"))
     assert killed.returncode < 0, killed.output[-3000:]
     bundle = lab.state / "unseal-bundle.json"
