@@ -360,6 +360,11 @@ def _write_beside(path: Path, text: str) -> Path:
     return temporary
 
 
+def retired_file(path: Path, key_id: str) -> Path:
+    """Return where keys that are no longer in force are kept, beside the bundle file."""
+    return path.with_name(f"{path.stem}.retired-{key_id[:12]}{path.suffix}")
+
+
 def archive(path: Path, bundle: Bundle, keys: KeySet) -> Path:
     """Keep keys that are no longer in force in a file of their own beside the bundle: they open older snapshots.
 
@@ -375,7 +380,7 @@ def archive(path: Path, bundle: Bundle, keys: KeySet) -> Path:
         OSError: the disk is full or the directory is not writable.
     """
     kept = replace(bundle, threshold=keys.threshold, shares=keys.shares, serial=0, replaces=(), pending=None, previous=None)
-    place = path.with_name(f"{path.stem}.retired-{keys.key_id[:12]}{path.suffix}")
+    place = retired_file(path, keys.key_id)
     write(place, kept.render())
     return place
 

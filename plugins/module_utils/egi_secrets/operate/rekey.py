@@ -203,7 +203,7 @@ class _Work:
         if not self.bundle.replaces:
             return
         key_id = self.bundle.replaces[-1].bundle_id
-        place = self.path.with_name(f"{self.path.stem}.retired-{key_id[:12]}{self.path.suffix}")  # as bundles.archive has it
+        place = bundles.retired_file(self.path, key_id)
         previous = self.bundle.previous
         try:
             found = bundles.read(place)
