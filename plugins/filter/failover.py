@@ -122,6 +122,11 @@ def names_at(report: Mapping[str, Any], site: str) -> list[str]:
     return planned.at_site(report or None, site)
 
 
+def sites_held(report: Mapping[str, Any]) -> list[str]:
+    """Return the sites that anybody holds; none where nothing is known."""
+    return [name for name, site in report.get("sites", {}).items() if site["hold"]]
+
+
 def ttl_left(report: Mapping[str, Any], site: str) -> int:
     """Return for how many seconds resolvers may still send users to a site that names have left."""
     return planned.ttl_left(report or None, site)
@@ -161,6 +166,7 @@ class FilterModule:
             "failover_secret_files": failover_secret_files,
             "failover_report": failover_report,
             "names_at": names_at,
+            "sites_held": sites_held,
             "ttl_left": ttl_left,
             "move_problems": move_problems,
             "drain_problems": drain_problems,

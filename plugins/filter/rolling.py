@@ -70,6 +70,17 @@ def sites_held_by(report: Mapping[str, Any] | None, holder: str) -> list[str]:
     return [name for name, site in report["sites"].items() if site["hold"] and site["hold"]["by"] == holder]
 
 
+def rolling_moves(report: Mapping[str, Any] | None, site: str, later: Sequence[str]) -> dict[str, list[str]]:
+    """Return where the names at a site are to go before its turn: site → names. See planned.destinations.
+
+    Args:
+        report: of a checker.
+        site: whose turn it is.
+        later: sites whose turn is still to come, and this one.
+    """
+    return planned.destinations(report or None, site, later)
+
+
 class FilterModule:
     """What Ansible looks for."""
 
@@ -80,5 +91,6 @@ class FilterModule:
             "rolling_problems": rolling_problems,
             "rolling_order": rolling_order,
             "rolling_plan": rolling_plan,
+            "rolling_moves": rolling_moves,
             "sites_held_by": sites_held_by,
         }

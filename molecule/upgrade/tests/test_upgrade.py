@@ -6,9 +6,13 @@ import hashlib
 import json
 import re
 import stat
+import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from checkin import Checkin
 from lab import NODES, PROJECT, Lab, Run
 from load import Load
@@ -28,7 +32,19 @@ def jwt(lab: Lab) -> str:
 def service(lab: Lab, jwt: str) -> None:
     """The service, configured, with its checkers, at the old version."""
     lab.play(*NODES, "-e", f"vault_version={OLD}", jwt=jwt)
-    lab.play("deploy/failover.yml", "-e", f"vault_version={OLD}", jwt=jwt)
+    lab.play("deploy/failover.yml", "-e", f"vault_version={OLD}", "-e", json.dumps(anywhere()), jwt=jwt)
+
+
+def anywhere() -> dict[str, Any]:
+    """Return the lab's generic names, with every site a candidate: whoever leads, a name can go to one that had its turn."""
+    given = yaml.safe_load((PROJECT / "inventories/lab/group_vars/all/endpoint.yml").read_text())["endpoint_names"]
+    return {"endpoint_names": [each | {"candidates": [*each["candidates"], "iisas"]} for each in given]}
+
+
+def moves(lab: Lab, since: float) -> Counter[str]:
+    """Return how often each generic name was moved since then."""
+    told = [lab.ssh(node, f"journalctl --since=@{since:.0f} -t endpoint-failover -o cat --no-pager") for node in lab.nodes]
+    return Counter(re.findall(r"event=moved name=(\S+)", "\n".join(told)))
 
 
 def upgrade(lab: Lab, jwt: str, *arguments: str, operators: tuple[str, ...] = ("alice", "bob")) -> Run:
@@ -150,6 +166,7 @@ def test_an_upgrade_loses_nothing_that_users_wrote(lab: Lab, jwt: str) -> None:
     bundle = lab.state / "unseal-bundle.json"
     kept = bundle.read_text()
     bundle.unlink()  # this controller was not there when the keys were dealt: what the nodes hold counts
+    began = time.time()
     with Load(lab, keep="upgrade.json") as load:
         run = upgraded(lab, jwt)
     assert bundle.read_text() == kept
@@ -164,6 +181,7 @@ def test_an_upgrade_loses_nothing_that_users_wrote(lab: Lab, jwt: str) -> None:
     assert len(turns(run)) == 3
     assert lab.active() != active
     assert not set(before.values()) & set(started(lab).values())
+    assert set(moves(lab, began).values()) <= {1}, "a name is moved to a site that had its turn"
     for node in lab.nodes:
         assert lab.ssh(node, "ls -d /run/openbao-started-before", check=False) == "", "an older server may open newer data"
     assert "restored to a throw-away server and opened there" in run.text

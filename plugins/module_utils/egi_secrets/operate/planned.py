@@ -7,7 +7,7 @@ the playbooks act.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..members import Member
@@ -156,6 +156,29 @@ def _why_not(report: Report, site: str, name: str) -> str:
     if under["why"] or under["serving"] is not True:
         return str(under["why"] or "not seen to serve often enough yet")
     return "its node does not answer, or is sealed"
+
+
+def destinations(report: Report | None, site: str, shunned: Collection[str]) -> dict[str, list[str]]:
+    """Return where the names that are at a site had better go: site → names.
+
+    Left to itself a checker takes a name's first choice that serves, which may be a site that is to be left as well.
+    Of a name that has no other choice nothing is said.
+
+    Args:
+        report: the newest of a checker; None: nothing is known.
+        site: the site that the names are to leave.
+        shunned: sites that are to be left soon, itself among them.
+    """
+    if report is None:
+        return {}
+    found: dict[str, list[str]] = {}
+    for name in at_site(report, site):
+        able = [
+            other for other in report["names"][name]["candidates"] if other not in shunned and serves(report, other, name)
+        ]
+        if able:
+            found.setdefault(able[0], []).append(name)
+    return found
 
 
 def restore_problems(report: Report | None, site: str, indexes: Mapping[str, int | None]) -> list[str]:
