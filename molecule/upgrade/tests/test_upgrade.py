@@ -191,6 +191,15 @@ def test_an_upgrade_loses_nothing_that_users_wrote(lab: Lab, jwt: str) -> None:
     assert again.recap("changed") == 0
 
 
+def test_a_server_that_was_stopped_is_started_and_no_other_is_touched(lab: Lab, jwt: str) -> None:
+    before, active = started(lab), lab.active()
+    stopped = next(node for node in lab.nodes if node != active)
+    lab.ssh(stopped, "systemctl stop openbao")
+    assert "nothing is restarted" in upgraded(lab, jwt).text
+    assert sealed(lab) == []
+    assert {node for node, pid in started(lab).items() if pid != before[node]} == {stopped}
+
+
 def test_snapshots_are_kept_to_oneself(lab: Lab) -> None:
     kept = list((lab.state / "snapshots").iterdir())
     assert kept
