@@ -174,7 +174,9 @@ def destinations(report: Report | None, site: str, shunned: Collection[str]) -> 
     found: dict[str, list[str]] = {}
     for name in at_site(report, site):
         able = [
-            other for other in report["names"][name]["candidates"] if other not in shunned and serves(report, other, name)
+            other
+            for other in report["names"][name]["candidates"]
+            if other not in shunned and serves(report, other, name) and not report["sites"][other]["hold"]
         ]
         if able:
             found.setdefault(able[0], []).append(name)

@@ -42,5 +42,12 @@ def test_names_go_together_where_they_can() -> None:
     assert planned.destinations(seen, "infn", ["infn"]) == {"iisas": ["a", "c"], "ifca": ["b"]}
 
 
+def test_no_name_goes_to_a_site_that_an_operator_holds() -> None:
+    seen = report({"a": ["iisas", "infn", "ifca"]}, {"a": "infn"})
+    seen["sites"]["iisas"]["hold"] = {"by": "alice"}
+    assert planned.destinations(seen, "infn", ["infn"]) == {"ifca": ["a"]}
+    assert planned.destinations(seen, "infn", ["infn", "ifca"]) == {}
+
+
 def test_where_nothing_is_known_nothing_is_moved() -> None:
     assert planned.destinations(None, "infn", ["infn"]) == {}
