@@ -158,7 +158,7 @@ class Walker:
         for step in self.walk.steps[:number]:
             self.run(step)
         with ExitStack() as stack:
-            load = stack.enter_context(Load(self.lab, name=False)) if self.walk.load else None
+            load = stack.enter_context(Load(self.lab, name=False, nodes=serving(self.lab))) if self.walk.load else None
             step = self.walk.steps[number]
             killed = kill(self.lab.start(*self._call(step), **self._keyboard(step), variables=TELLING))
             began = time.monotonic()
@@ -307,6 +307,11 @@ def lost_answer(lab: Lab) -> None:
             node,
             "systemctl stop openbao; rm -rf /var/lib/openbao/*; systemctl reset-failed openbao; systemctl start openbao",
         )
+
+
+def serving(lab: Lab) -> list[str]:
+    """Return the nodes that serve users: a walk may begin with a host that is lost."""
+    return [node for node in lab.nodes if lab.api(node, "GET", "sys/health").status in (200, 429)]
 
 
 def serves(lab: Lab) -> list[str]:

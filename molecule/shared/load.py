@@ -99,7 +99,11 @@ class Load:
             assert self._process.poll() is None, (self._process.stderr.read() if self._process.stderr else "")[-2000:]
             return len({each.lane for each in parse(list(self._lines)) if each.done}) == len(self._lanes)
 
-        wait_for(every_lane_works, 30, "each program to have been served")
+        try:
+            wait_for(every_lane_works, 30, "each program to have been served")
+        except BaseException:
+            self._process.kill()  # nobody will leave what was never entered
+            raise
         self.mark("begin")
         return self
 
