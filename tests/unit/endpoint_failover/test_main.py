@@ -285,6 +285,43 @@ def test_a_nudge_reaches_the_run_that_is_under_way(busy: tuple[Sites, Path, list
         eventually(lambda: len(sites.asked("metadata/holds")) > asked)
 
 
+def test_how_things_stand_now_is_what_was_seen_after_the_question(
+    busy: tuple[Sites, Path, list[float]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Left to itself this run looks at holds never again, and saves its memory seconds later."""
+    sites, file, _ = busy
+    sites.settings = replace(sites.settings, rules=replace(QUICK, shared_interval=1000.0))
+    write(file.parent, sites.settings)
+    for other in ("infn", "ifca"):
+        view = {"data": {"names": {}}, "metadata": {"version": 7}}
+        sites.answers[f"operations/data/failover/views/{other}"] = (200, {"data": view})
+    with started(file):
+        eventually(memory_of(sites, lambda memory: memory.checked_at is not None and not memory.alert), 10.0)
+        for _ in range(5):
+            asked, began = len(sites.asked("metadata/holds")), time.monotonic()
+            assert run(file, "status", "--json", "--now") == 0
+            assert json.loads(capsys.readouterr().out)["age"] < time.monotonic() - began
+            assert len(sites.asked("metadata/holds")) > asked
+
+
+def test_how_things_stand_now_without_a_checker_is_what_was_seen_last(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("There is nobody to wait for."))
+    assert run(file, "status", "--json", "--now") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["running"], found["age"]) == (False, None)
+
+
+def test_how_things_stand_now_is_told_although_the_run_looks_for_long(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("endpoint_failover.__main__.LOOKS", 0.2)
+    monkeypatch.setattr("endpoint_failover.wishes.nudge", lambda _: True)
+    assert run(file, "status", "--json", "--now") == 0
+    assert json.loads(capsys.readouterr().out)["age"] is None
+
+
 def test_a_nudge_that_comes_while_a_run_begins_does_not_end_it(file: Path) -> None:
     """Each minute another begins, and whoever nudges does not know."""
     text = """

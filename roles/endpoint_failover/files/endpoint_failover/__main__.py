@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,8 @@ from .errors import FailoverError, SettingsError
 from .settings import Rules, Settings, load
 
 SETTINGS = Path("/etc/endpoint-failover/settings.json")
+# For so long `status --now` waits for the look that it asked for, s. A site that is down takes one look's timeout.
+LOOKS = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     form = status.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="for scripts")
     form.add_argument("--nagios", action="store_true", help="a Nagios plugin's line and exit code")
+    status.add_argument("--now", action="store_true", help="have the run that is under way look at everything first")
     status.set_defaults(command=_status)
 
     move = commands.add_parser("move", help="have a name moved to a site, with all the same proofs")
@@ -114,7 +117,7 @@ def _status(given: argparse.Namespace) -> int:
     from . import status  # noqa: PLC0415
 
     try:
-        found = status.report(_loaded(given))
+        found = _looked(_loaded(given)) if given.now else status.report(_loaded(given))
     except FailoverError as error:
         if not given.nagios:
             raise
@@ -126,6 +129,25 @@ def _status(given: argparse.Namespace) -> int:
         return code
     sys.stdout.write(json.dumps(found, indent=1) + "\n" if given.json else status.table(found))
     return 0
+
+
+def _looked(settings: Settings) -> dict[str, Any]:
+    """Have the run that is under way look at everything, and return how things stand: as they did where it looks too long."""
+    from . import status, wishes  # noqa: PLC0415
+
+    began = time.monotonic()
+    asked = wishes.nudge(settings.state_dir)
+    while True:
+        found, passed = status.report(settings), time.monotonic() - began
+        if not asked or _is_since(found, passed) or passed > LOOKS:
+            return found
+        time.sleep(0.05)
+
+
+def _is_since(found: Mapping[str, Any], passed: float) -> bool:
+    """Whether the check that a report tells of began within so many seconds: an old memory says nothing of now."""
+    age: float | None = found["age"]
+    return age is not None and age + 0.001 < passed
 
 
 def _move(given: argparse.Namespace) -> int:
@@ -140,8 +162,7 @@ def _move(given: argparse.Namespace) -> int:
         while True:
             found, passed = status.report(settings), time.monotonic() - began
             left = [name for name in names if found["names"][name]["at"] != given.to]
-            # What an old memory says of where a name is says nothing of now.
-            looked = found["age"] is not None and found["age"] + 0.001 < passed
+            looked = _is_since(found, passed)
             if looked and not left:
                 break
             if passed > given.timeout:

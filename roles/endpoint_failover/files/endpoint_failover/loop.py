@@ -122,17 +122,17 @@ class Run:
         self._log_in()
         checker.accounts = {name.name: dyndns.account_of(name.dyndns) for name in self.settings.names}
         checker.wishes = wishes.read(self.settings.state_dir)
-        if self._nudged or checker.wishes:
+        nudged = self._nudged > 0
+        self._nudged -= nudged
+        if nudged or checker.wishes:
             checker.memory.alert = True
             checker.memory.shared_at = float("-inf")
-        if self._nudged:
-            self._nudged -= 1
         checker.further = self._own_alarms()
         before = self._seen()
         wait = self._carry_out(checker.check())
         self._drop_wishes()
         changed = before != self._seen()
-        self._save(force=changed)
+        self._save(force=changed or nudged)  # whoever nudged reads what was seen
         self._measure(force=changed)
         return wait
 
