@@ -16,7 +16,7 @@ _OURS = str(Path(__file__).resolve().parents[1] / "module_utils")
 if _OURS not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(_OURS)
 
-from ansible.module_utils.egi_secrets.members import Member, forgetful, member_problems  # noqa: E402 - needs the path above
+from ansible.module_utils.egi_secrets.members import Member, forgetful, forgotten, member_problems  # noqa: E402 - needs the path above
 from ansible.module_utils.egi_secrets.operate.planned import checker_reports  # noqa: E402
 from ansible.module_utils.egi_secrets.status import Elsewhere, Status, Todo, status_of  # noqa: E402
 from ansible.module_utils.egi_secrets.status_screen import screen  # noqa: E402
@@ -80,6 +80,16 @@ def forgetful_members(hosts: Iterable[HostVars]) -> list[str]:
     states = {host["vault_node_id"]: host.get("vault_server_state") or {} for host in hosts}
     bare = [name for name, state in states.items() if state.get("remembers") is False]
     return forgetful([Member.from_node_state(name, state) for name, state in states.items()], bare)
+
+
+def forgotten_members(hosts: Iterable[HostVars]) -> list[str]:
+    """Return members of Raft that live and that are none of the hosts; see members.forgotten.
+
+    Args:
+        hosts: variables of all members of the inventory, with what look.yml of vault_server kept.
+    """
+    states = {host["vault_node_id"]: host.get("vault_server_state") for host in hosts}
+    return forgotten([Member.from_node_state(name, state) for name, state in states.items()], list(states))
 
 
 def newest_snapshot(directory: str) -> tuple[str, float] | None:
@@ -198,6 +208,7 @@ class FilterModule:
             "node_bundles": node_bundles,
             "root_records": root_records,
             "forgetful_members": forgetful_members,
+            "forgotten_members": forgotten_members,
             "member_problems": problems_of_members,
             "service_status": service_status,
             "status_json": status_json,

@@ -10,6 +10,7 @@ from ansible.module_utils.egi_secrets.members import (
     Autopilot,
     Member,
     forgetful,
+    forgotten,
     is_settled,
     member_problems,
     voter_problems,
@@ -84,6 +85,23 @@ def test_a_member_with_an_empty_disk_is_told_from_a_host_that_is_to_join() -> No
     stranger = replace(STANDBY, name="vault-lip", answers=False)
     assert forgetful([ACTIVE, STANDBY, stranger], ["vault-infn", "vault-lip"]) == ["vault-infn"]
     assert forgetful([STANDBY, stranger], ["vault-infn"]) == [], "nobody leads, and says who is a member"
+
+
+def test_a_member_that_lives_and_that_the_inventory_forgot_is_named() -> None:
+    assert forgotten(CLUSTER, EXPECTED) == []
+    two = ["vault-iisas", "vault-infn"]
+    assert forgotten([ACTIVE, STANDBY], two) == ["vault-ifca"]
+    dead = replace(ACTIVE, autopilot=replace(GOOD, nodes={**GOOD.nodes, "vault-ifca": False}))
+    assert forgotten([dead, STANDBY], two) == [], "nobody is shut out who is not there"
+
+
+def test_a_leader_that_the_inventory_forgot_is_named_by_its_followers() -> None:
+    followers = [STANDBY, replace(STANDBY, name="vault-ifca")]
+    assert forgotten(followers, [each.name for each in followers]) == ["https://a:8200"]
+    silent = replace(STANDBY, name="vault-iisas", answers=False)
+    assert forgotten([*followers, silent], EXPECTED) == [], "the one that does not answer may be the one that leads"
+    assert forgotten([replace(each, leader=None) for each in followers], EXPECTED) == [], "nobody leads"
+    assert forgotten([replace(ACTIVE, autopilot=None), *followers], EXPECTED) == [], "its autopilot has said nothing yet"
 
 
 def test_waiting_ends_where_it_cannot_help() -> None:

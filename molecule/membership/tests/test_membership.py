@@ -144,6 +144,18 @@ def test_what_nobody_can_have_meant_is_refused(sites: Sites, jwt: str) -> None:
     sites.name(*THREE)
 
 
+@pytest.mark.parametrize("leads", [False, True])
+def test_who_lives_is_not_shut_out_by_forgetting_it(sites: Sites, jwt: str, *, leads: bool) -> None:
+    forgotten = sites.leader() if leads else standby(sites)
+    sites.name(*others(forgotten))
+    run = sites.lab.run("deploy/vault.yml", jwt=jwt)
+    assert run.returncode != 0, run.output[-3000:]
+    assert f"{'https://' if leads else ''}{forgotten}" in run.text
+    assert "is a member of Raft that lives" in run.text
+    sites.name(*THREE)
+    sites.assert_members(jwt, *THREE)
+
+
 def test_a_host_is_lost_and_its_name_lives_on(lab: Lab, sites: Sites, jwt: str) -> None:
     lost = standby(sites)
     with Load(lab, name=False, nodes=others(lost), keep="membership.json") as load:

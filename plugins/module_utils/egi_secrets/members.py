@@ -182,6 +182,23 @@ def forgetful(members: Sequence[Member], bare: Sequence[str]) -> list[str]:
     return [name for name in bare if name in known]
 
 
+def forgotten(members: Sequence[Member], expected: Sequence[str]) -> list[str]:
+    """Return members of Raft that live and that the inventory does not name.
+
+    Args:
+        members: what each node that the inventory names says of itself.
+        expected: their Raft node ids.
+
+    Returns:
+        Raft node ids; the API address of one that leads, of which its followers know no more.
+    """
+    nodes = {name for member in members if member.active and member.autopilot
+             for name, healthy in member.autopilot.nodes.items() if healthy}  # fmt: skip
+    if nodes or not all(member.answers for member in members):
+        return sorted(nodes - set(expected))
+    return sorted({member.leader for member in members if member.leader and not any(each.active for each in members)})
+
+
 def is_settled(member: Member, expected: Sequence[str]) -> bool:
     """Tell whether there is nothing to wait for on this node.
 

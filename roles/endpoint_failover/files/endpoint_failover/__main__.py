@@ -132,7 +132,7 @@ def _status(given: argparse.Namespace) -> int:
 
 
 def _looked(settings: Settings) -> dict[str, Any]:
-    """Have the run that is under way look at everything, and return how things stand: as they did where it looks too long."""
+    """Have the run that is under way look at everything, and return how things stand, then or where that takes too long."""
     from . import status, wishes  # noqa: PLC0415
 
     began = time.monotonic()
