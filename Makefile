@@ -70,7 +70,7 @@ test: check $(CACHE)/browser-packages  ## everything that CI runs: check, and th
 test-full: export VAULT_TEST_BINARY := $(CACHE)/openbao/bao
 test-full: test  ## what is too long for CI as well
 	@pytest --quiet --numprocesses 2 -m long tests/integration
-	@LONG=1 .ci/stories dns failover upgrade keys tls membership access ceremony every-kill
+	@LONG=1 .ci/stories dns failover upgrade keys tls membership access ceremony -- every-kill
 	@.ci/long-simulation
 
 .PHONY: bench
