@@ -88,8 +88,9 @@ def forgotten_members(hosts: Iterable[HostVars]) -> list[str]:
     Args:
         hosts: variables of all members of the inventory, with what look.yml of vault_server kept.
     """
-    states = {host["vault_node_id"]: host.get("vault_server_state") for host in hosts}
-    return forgotten([Member.from_node_state(name, state) for name, state in states.items()], list(states))
+    known = list(hosts)
+    members = [Member.from_node_state(host["vault_node_id"], host.get("vault_server_state")) for host in known]
+    return forgotten(members, {host["vault_node_id"]: host["vault_api_address"] for host in known})
 
 
 def newest_snapshot(directory: str) -> tuple[str, float] | None:

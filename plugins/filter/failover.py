@@ -145,6 +145,11 @@ def drain_problems(report: Mapping[str, Any], site: str, hosts: Iterable[HostVar
     return planned.drain_problems(report or None, site, members)
 
 
+def serving_problems(report: Mapping[str, Any], site: str) -> list[str]:
+    """Say which names a site does not serve, as a report of another site's checker has it."""
+    return planned.serving_problems(report or None, site)
+
+
 def restore_problems(report: Mapping[str, Any], site: str, hosts: Iterable[HostVars]) -> list[str]:
     """Say why a site's hold cannot be ended yet; the hosts' variables hold what vault_cluster's ask.yml registered."""
     indexes: dict[str, int | None] = {}
@@ -171,4 +176,5 @@ class FilterModule:
             "move_problems": move_problems,
             "drain_problems": drain_problems,
             "restore_problems": restore_problems,
+            "serving_problems": serving_problems,
         }

@@ -70,6 +70,16 @@ def sites_held_by(report: Mapping[str, Any] | None, holder: str) -> list[str]:
     return [name for name, site in report["sites"].items() if site["hold"] and site["hold"]["by"] == holder]
 
 
+def holds_of_others(report: Mapping[str, Any] | None, holder: str) -> list[str]:
+    """Say which sites somebody else holds, a sentence each; none where no checker made a check of late."""
+    holds = {name: site["hold"] for name, site in (report or {"sites": {}})["sites"].items() if site["hold"]}
+    return [
+        f"{name} is held by {hold['by'] or 'somebody'} ({hold['why'] or 'no reason given'})."
+        for name, hold in holds.items()
+        if hold["by"] != holder
+    ]
+
+
 def rolling_moves(report: Mapping[str, Any] | None, site: str, later: Sequence[str]) -> dict[str, list[str]]:
     """Return where the names at a site are to go before its turn: site → names. See planned.destinations.
 
@@ -93,4 +103,5 @@ class FilterModule:
             "rolling_plan": rolling_plan,
             "rolling_moves": rolling_moves,
             "sites_held_by": sites_held_by,
+            "holds_of_others": holds_of_others,
         }

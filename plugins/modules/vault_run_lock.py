@@ -63,7 +63,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-held: {description: Whether this run has the lock now., returned: always, type: bool}
+held: {description: "Whether this run has the lock now, or may have it after a failure.", returned: always, type: bool}
 version: {description: "What to give as O(kept) next time; 0 without the lock.", returned: always, type: int}
 until: {description: "When it runs out, s since the epoch by the cluster's clock, or 0.", returned: always, type: int}
 asked: {description: "When it was asked for, s since the epoch by the controller's clock.", returned: success, type: float}
@@ -92,7 +92,9 @@ def main() -> None:
         else:
             outcome = (give_back if params["state"] == "released" else take)(params, module.check_mode)
     except SecretsError as error:
-        module.fail_json(msg=str(error), held=False, version=0, until=0, messages=[])
+        # A run that had the lock may have it still: it is to try to give it back.
+        kept = params["kept"]
+        module.fail_json(msg=str(error), held=kept > 0, version=kept, until=0, asked=asked, messages=[])
     module.exit_json(
         changed=outcome.before != outcome.after,
         held=outcome.held,
@@ -111,7 +113,12 @@ def take(params: dict[str, Any], check_mode: bool) -> lock.Outcome:
     except LockedError:
         raise
     except SecretsError as error:
-        if params["required"] or params["kept"]:
+        if params["kept"]:
+            raise LockedError(
+                f"The lock against a second operator cannot be renewed, so this run stops before its next change: {error} "
+                "Run it again: it finishes what it has begun."
+            ) from None
+        if params["required"]:
             raise LockedError(
                 f"The lock against a second operator cannot be had, so nothing is changed: {error} Where the server says "
                 "that permission is denied, playbooks/deploy/config.yml brings the operators' policy that allows it."

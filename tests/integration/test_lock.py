@@ -122,6 +122,15 @@ def test_one_that_ran_out_is_taken_over_and_its_run_stops(service: Configured, o
     assert "did not renew it in time" in lost["msg"]
 
 
+def test_one_that_cannot_be_renewed_is_given_back(service: Configured, other: Run) -> None:
+    kept = other.lock(given(service))["version"]
+    failed = other.lock(given(service, kept=kept, jwt=service.provider.token("stranger@egi.eu")))
+    assert "cannot be renewed, so this run stops before its next change" in failed["msg"]
+    assert (failed["held"], failed["version"]) == (True, kept)
+    other.lock(given(service, state="released"))
+    assert lock(service).succeeded()["messages"] == []
+
+
 def test_two_that_begin_in_the_same_moment(service: Configured) -> None:
     """Modules of one test are one run, so the other is a run of its own that begins with it."""
     runs = [Run(), Run()]

@@ -246,6 +246,12 @@ def test_another_leader_knows_nothing_and_it_begins_again(rekey: Rekey) -> None:
     told = rekey.run("bob")
     assert "forgot the attempt" in told
     assert "needs 1 more share of 2: alice or carol" in told
+    rekey.run("carol", steps=STEPS[:1], anew=True)
+    rekey.step_down()  # between two steps of a run, which must not end as if all were well
+    told = rekey.run("carol", steps=STEPS[1:])
+    assert "forgot the attempt" in told
+    assert "Run playbooks/operate/rekey.yml again." in told
+    rekey.run("bob")
     rekey.run("alice")  # deals, and verifies with one
     rekey.step_down()
     rekey.run("alice", "bob")

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 EXPECTED = ["vault-ifca", "vault-iisas", "vault-infn"]
+ADDRESSES = {"vault-iisas": "https://a:8200", "vault-infn": "https://b:8200", "vault-ifca": "https://c:8200"}
 GOOD = Autopilot(healthy=True, failure_tolerance=1, nodes=dict.fromkeys(EXPECTED, True))
 STANDBY = Member(
     name="vault-infn", answers=True, initialized=True, sealed=False, active=False, cluster_id="c", leader="https://a:8200",
@@ -88,8 +89,8 @@ def test_a_member_with_an_empty_disk_is_told_from_a_host_that_is_to_join() -> No
 
 
 def test_a_member_that_lives_and_that_the_inventory_forgot_is_named() -> None:
-    assert forgotten(CLUSTER, EXPECTED) == []
-    two = ["vault-iisas", "vault-infn"]
+    assert forgotten(CLUSTER, ADDRESSES) == []
+    two = {name: ADDRESSES[name] for name in ("vault-iisas", "vault-infn")}
     assert forgotten([ACTIVE, STANDBY], two) == ["vault-ifca"]
     dead = replace(ACTIVE, autopilot=replace(GOOD, nodes={**GOOD.nodes, "vault-ifca": False}))
     assert forgotten([dead, STANDBY], two) == [], "nobody is shut out who is not there"
@@ -97,11 +98,14 @@ def test_a_member_that_lives_and_that_the_inventory_forgot_is_named() -> None:
 
 def test_a_leader_that_the_inventory_forgot_is_named_by_its_followers() -> None:
     followers = [STANDBY, replace(STANDBY, name="vault-ifca")]
-    assert forgotten(followers, [each.name for each in followers]) == ["https://a:8200"]
+    two = {each.name: ADDRESSES[each.name] for each in followers}
+    assert forgotten(followers, two) == ["https://a:8200"]
+    just = replace(STANDBY, name="vault-iisas", leader=None)
+    assert forgotten([*followers, just], ADDRESSES) == [], "it has just stepped down, or is sealed"
     silent = replace(STANDBY, name="vault-iisas", answers=False)
-    assert forgotten([*followers, silent], EXPECTED) == [], "the one that does not answer may be the one that leads"
-    assert forgotten([replace(each, leader=None) for each in followers], EXPECTED) == [], "nobody leads"
-    assert forgotten([replace(ACTIVE, autopilot=None), *followers], EXPECTED) == [], "its autopilot has said nothing yet"
+    assert forgotten([*followers, silent], ADDRESSES) == [], "the one that does not answer may be the one that leads"
+    assert forgotten([replace(each, leader=None) for each in followers], ADDRESSES) == [], "nobody leads"
+    assert forgotten([replace(ACTIVE, autopilot=None), *followers], ADDRESSES) == [], "its autopilot has said nothing yet"
 
 
 def test_waiting_ends_where_it_cannot_help() -> None:

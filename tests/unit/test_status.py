@@ -64,6 +64,17 @@ def changed(**change: object) -> Status:
     return status_of(those, REVOKED)
 
 
+def test_a_member_that_lost_its_disk_is_not_to_be_unsealed() -> None:
+    found = changed(running=False, server=None, remembers=False).todo
+    assert [(each.what, each.runbook) for each in found if "vault-infn" in each.what] == [
+        (
+            "vault-infn is a member of Raft, and its disk is empty: what it had acknowledged must not count any more. Run "
+            "playbooks/operate/replace-site.yml -e remove=vault-infn, which takes it in afresh.",
+            "docs/runbooks/replace-site.md",
+        )
+    ]
+
+
 REPORT: dict[str, Any] = {
     "observer": "infn",
     "age": 1.5,

@@ -182,21 +182,23 @@ def forgetful(members: Sequence[Member], bare: Sequence[str]) -> list[str]:
     return [name for name in bare if name in known]
 
 
-def forgotten(members: Sequence[Member], expected: Sequence[str]) -> list[str]:
+def forgotten(members: Sequence[Member], expected: Mapping[str, str]) -> list[str]:
     """Return members of Raft that live and that the inventory does not name.
 
     Args:
         members: what each node that the inventory names says of itself.
-        expected: their Raft node ids.
+        expected: their Raft node ids, each with its API address.
 
     Returns:
-        Raft node ids; the API address of one that leads, of which its followers know no more.
+        Raft node ids; the API address of one that leads, of which its followers know no more. One that was removed is in
+        the leader's gauges for another minute (the server's `prometheus_retention_time`).
     """
     nodes = {name for member in members if member.active and member.autopilot
              for name, healthy in member.autopilot.nodes.items() if healthy}  # fmt: skip
     if nodes or not all(member.answers for member in members):
         return sorted(nodes - set(expected))
-    return sorted({member.leader for member in members if member.leader and not any(each.active for each in members)})
+    leaders = {member.leader for member in members if member.leader and not any(each.active for each in members)}
+    return sorted(leaders - set(expected.values()))
 
 
 def is_settled(member: Member, expected: Sequence[str]) -> bool:

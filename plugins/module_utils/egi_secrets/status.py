@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .members import Member, cluster_problems, voter_problems
+from .members import Member, cluster_problems, forgetful, voter_problems
 from .operate.planned import FRESH, freshest
 from .raft import BEHIND
 
@@ -21,6 +21,7 @@ AUDIT_SECONDS = 120.0  # checkers write every few seconds: the leader's audit fi
 _DAY = 86_400.0
 
 INDEX = "docs/runbooks/index.md"
+REPLACE = "docs/runbooks/replace-site.md"
 ROTATE = "docs/runbooks/rotate-tls.md"
 RUNBOOKS = {
     "unreachable": INDEX,
@@ -155,7 +156,21 @@ def status_of(
     newest = _leaders_index(hosts, members)
     nodes = [_node(host, members, expected, newest, beside.clocks) for host in hosts]
     report = freshest(beside.checkers)
-    todo = [Todo(_state_sentence(node), RUNBOOKS[node.state]) for node in nodes if node.state in RUNBOOKS]
+    bare = [str(host["node_id"]) for host in hosts if host["state"] and host["state"].get("remembers") is False]
+    lost = forgetful(list(members.values()), bare)
+    todo = [
+        Todo(
+            f"{name} is a member of Raft, and its disk is empty: what it had acknowledged must not count any more. Run "
+            f"playbooks/operate/replace-site.yml -e remove={name}, which takes it in afresh.",
+            REPLACE,
+        )
+        for name in lost
+    ]
+    todo += [
+        Todo(_state_sentence(node), RUNBOOKS[node.state])
+        for node in nodes
+        if node.state in RUNBOOKS and node.node not in lost
+    ]
     open_ones = [members[node.node] for node in nodes if node.state not in RUNBOOKS]
     todo += [Todo(each, INDEX) for each in cluster_problems(open_ones, expected, all_open=len(open_ones) == len(nodes))]
     todo += [Todo(each, "docs/key-ceremony.md") for each in bundle_problems]

@@ -154,7 +154,7 @@ def decide(hosts: Sequence[Host], peers: Sequence[Peer] | None, wish: Wish) -> S
     if peers is None:
         return Step(Kind.WAIT, why=_nobody_to_ask(hosts))
     view = _View(hosts, peers, wish)
-    for look in (view.misunderstood, view.unreached, view.given_up, view.unwell, view.joining, view.leaving):
+    for look in (view.unaccounted, view.unreached, view.given_up, view.unwell, view.joining, view.leaving):
         step = look()
         if step is not None:
             return step
@@ -194,7 +194,14 @@ def notes(hosts: Sequence[Host], peers: Sequence[Peer] | None, wish: Wish) -> li
         for host in hosts
         if host.name in wish.remove and host.remembers is None and not host.serves
     ]
-    return kept + later
+    # The same wish again, after a run that was cut off or that waited for other operators' shares, is well.
+    gone = [
+        f"{name} is no member of Raft ({', '.join(view.peers)}) and no host of the inventory: an earlier run removed it, or "
+        "its name is another."
+        for name in wish.remove
+        if name not in view.peers and name not in wish.known
+    ]
+    return kept + later + gone
 
 
 def plan(hosts: Sequence[Host], peers: Sequence[Peer] | None, wish: Wish) -> list[Step]:
@@ -263,16 +270,8 @@ class _View:
             if name in self.peers and (name not in self.hosts or self.hosts[name].bare or self.hosts[name].lost)
         ]
 
-    def misunderstood(self) -> Step | None:
-        """A wish that cannot be meant, or a member whom nobody accounts for."""
-        strangers = [name for name in self.wish.remove if name not in self.peers and name not in self.wish.known]
-        if strangers:
-            return Step(
-                Kind.REFUSE,
-                strangers[0],
-                f"remove is '{', '.join(strangers)}', which is no member of Raft ({', '.join(self.peers)}) and no host of "
-                "the inventory. Where an earlier run has removed it, leave it out.",
-            )
+    def unaccounted(self) -> Step | None:
+        """A member whom nobody accounts for, or who would be shut out."""
         undeclared = [name for name in self.peers if name not in self.hosts and name not in self.wish.remove]
         if undeclared:
             return Step(

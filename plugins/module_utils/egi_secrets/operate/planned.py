@@ -183,6 +183,18 @@ def destinations(report: Report | None, site: str, shunned: Collection[str]) -> 
     return found
 
 
+def serving_problems(report: Report | None, site: str) -> list[str]:
+    """Say which names a site does not serve, as the newest report of another site's checker has it, a sentence each."""
+    found = unknown_site(report, site, "site")
+    if found or report is None:
+        return found
+    for name, each in report["sites"][site]["names"].items():
+        if each["serving"] is not True or each["why"]:
+            why = each["why"] or "not seen to serve often enough yet"
+            found.append(f"{site} does not serve {name} ({why}): start and unseal its node (playbooks/operate/unseal.yml).")
+    return found
+
+
 def restore_problems(report: Report | None, site: str, indexes: Mapping[str, int | None]) -> list[str]:
     """Say why a site's hold cannot be ended yet, a sentence each.
 
@@ -191,13 +203,9 @@ def restore_problems(report: Report | None, site: str, indexes: Mapping[str, int
         site: the site.
         indexes: site → index of the last entry that its node applied; None: it says nothing, or is sealed.
     """
-    found = unknown_site(report, site, "site")
-    if found or report is None:
+    found = serving_problems(report, site)
+    if unknown_site(report, site, "site"):
         return found
-    for name, each in report["sites"][site]["names"].items():
-        if each["serving"] is not True or each["why"]:
-            why = each["why"] or "not seen to serve often enough yet"
-            found.append(f"{site} does not serve {name} ({why}): start and unseal its node (playbooks/operate/unseal.yml).")
     own, newest = indexes.get(site), max((index for index in indexes.values() if index is not None), default=0)
     if own is None:
         found.append(f"The node of {site} says nothing of what it has applied: see playbooks/operate/show-status.yml.")

@@ -197,6 +197,9 @@ class _Work:
             self._verify(attempt)
         elif step == "close" and decision.do == "verify" and attempt:
             self._close(attempt)
+        elif step == "close" and decision.do in ("begin", "begin proof", "switch") and self.bundle.pending is not None:
+            # It was not so at the first step: another node has led since.
+            self.outcome.messages.append(f"{decision.why} Run {PLAYBOOK} again.".strip())
 
     def keep_retired(self) -> None:
         """Return what was replaced last once more: the run that did it may have been cut off before every node had it."""

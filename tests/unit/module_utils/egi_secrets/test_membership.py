@@ -120,7 +120,6 @@ def test_five_sites_and_back_to_three() -> None:
         (hosts("iisas", "infn", infn=LOST), peers(*THREE, dead=("infn",)), wish("ifca"), "infn cannot be reached"),
         (hosts("iisas", "infn"), peers(*THREE, dead=("infn",)), wish("ifca"), "Autopilot calls infn unhealthy"),
         (hosts("iisas", "infn"), peers(*THREE), wish("ifca"), "could not lose one"),
-        (hosts(*THREE), peers(*THREE), wish("paris"), "no member of Raft"),
         (hosts(*THREE), peers(*FIVE), wish("lip"), "-e remove=lip,cesnet"),
         (hosts(*FIVE, lip=BARE), peers(*FIVE[:4], dead=("cesnet",)), wish(), "Autopilot calls cesnet unhealthy"),
         (hosts(*FIVE[:4], cesnet={"role": "unreachable"}), peers(*THREE), wish(), "-e remove=cesnet -e wipe=true"),
@@ -149,6 +148,12 @@ def test_a_member_with_its_data_is_kept_whatever_is_asked() -> None:
         found = hosts(*THREE, ifca={"role": role})
         assert all(step.name != "ifca" or step.kind is not Kind.REMOVE for step in plan(found, peers(*THREE), wish("ifca")))
         assert "is not removed" in notes(found, peers(*THREE), wish("ifca"))[0]
+
+
+def test_the_same_wish_again_is_well_where_the_peer_is_gone() -> None:
+    found = hosts("iisas", "infn", "lip", lip=BARE)
+    assert words(plan(found, peers("iisas", "infn"), wish("paris"))) == ["add lip", "done"]
+    assert "paris is no member of Raft (iisas, infn)" in notes(found, peers("iisas", "infn"), wish("paris"))[0]
 
 
 def test_a_former_member_is_emptied_only_with_consent() -> None:
