@@ -105,6 +105,20 @@ def test_what_cannot_be_is_refused_before_anything_changes(lab: Lab, jwt: str) -
     assert versions(lab) == [OLD] * 3
 
 
+def test_a_site_that_somebody_else_holds_is_respected(lab: Lab, jwt: str) -> None:
+    before, leader = started(lab), lab.active()
+    login = lab.api(leader, "POST", "auth/jwt/login", {"jwt": jwt, "role": "operator"}).body["auth"]
+    token, hold = str(login["client_token"]), {"until": 0, "by": "bob", "why": "new disks"}
+    assert lab.api(leader, "PUT", "operations/data/holds/infn", {"data": hold}, token=token).status == 200
+    try:
+        text = refused(lab, jwt, "-e", DEBUG)
+        assert "infn is held by bob (new disks)" in text
+        assert "Nothing was changed" in text
+    finally:
+        assert lab.api(leader, "DELETE", "operations/data/holds/infn", token=token).status == 204
+    assert started(lab) == before
+
+
 @pytest.fixture
 def broken(lab: Lab, tmp_path: Path) -> str:
     """A release that restores the snapshot on the controller well enough; on a node its server ends at once."""
