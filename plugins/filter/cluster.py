@@ -89,7 +89,12 @@ def forgotten_members(hosts: Iterable[HostVars]) -> list[str]:
         hosts: variables of all members of the inventory, with what look.yml of vault_server kept.
     """
     known = list(hosts)
-    members = [Member.from_node_state(host["vault_node_id"], host.get("vault_server_state")) for host in known]
+    # One that was reached and runs no server is not the one that leads.
+    members = [
+        Member.from_node_state(host["vault_node_id"], host.get("vault_server_state"))
+        for host in known
+        if (host.get("vault_server_state") or {}).get("running", True)
+    ]
     return forgotten(members, {host["vault_node_id"]: host["vault_api_address"] for host in known})
 
 

@@ -63,19 +63,16 @@ def rolling_plan(nodes: Sequence[rolling.Node]) -> list[str]:
     return rolling.plan(nodes)
 
 
-def sites_held_by(report: Mapping[str, Any] | None, holder: str) -> list[str]:
-    """Return the sites that somebody holds, as a checker reports; none where no checker made a check of late."""
-    if not report:
-        return []
-    return [name for name, site in report["sites"].items() if site["hold"] and site["hold"]["by"] == holder]
+def sites_held_by(holds: Mapping[str, Mapping[str, Any]], holder: str) -> list[str]:
+    """Return the sites that somebody holds, of what the module vault_site_hold returned."""
+    return [site for site, hold in holds.items() if hold["by"] == holder]
 
 
-def holds_of_others(report: Mapping[str, Any] | None, holder: str) -> list[str]:
-    """Say which sites somebody else holds, a sentence each; none where no checker made a check of late."""
-    holds = {name: site["hold"] for name, site in (report or {"sites": {}})["sites"].items() if site["hold"]}
+def holds_of_others(holds: Mapping[str, Mapping[str, Any]], holder: str) -> list[str]:
+    """Say which sites somebody else holds, a sentence each."""
     return [
-        f"{name} is held by {hold['by'] or 'somebody'} ({hold['why'] or 'no reason given'})."
-        for name, hold in holds.items()
+        f"{site} is held by {hold['by'] or 'somebody'} ({hold['why'] or 'no reason given'})."
+        for site, hold in holds.items()
         if hold["by"] != holder
     ]
 

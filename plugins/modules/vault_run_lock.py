@@ -66,7 +66,7 @@ RETURN = r"""
 held: {description: "Whether this run has the lock now, or may have it after a failure.", returned: always, type: bool}
 version: {description: "What to give as O(kept) next time; 0 without the lock.", returned: always, type: int}
 until: {description: "When it runs out, s since the epoch by the cluster's clock, or 0.", returned: always, type: int}
-asked: {description: "When it was asked for, s since the epoch by the controller's clock.", returned: success, type: float}
+asked: {description: "When it was asked for, s since the epoch by the controller's clock.", returned: always, type: float}
 messages: {description: "What the operator should know, a sentence each.", returned: always, type: list, elements: str}
 """
 

@@ -43,15 +43,11 @@ def test_the_newest_snapshot_is_one_that_was_proven(tmp_path: Path) -> None:
     assert newest_snapshot(str(tmp_path / "none")) is None
 
 
-def test_without_a_report_nobody_holds_a_site() -> None:
-    held = {"sites": {"infn": {"hold": {"by": "alice"}}, "ifca": {"hold": {"by": "bob"}}, "iisas": {"hold": None}}}
-    sites_held_by = filters("rolling").sites_held_by
-    assert [sites_held_by(report, "alice") for report in (None, {}, held)] == [[], [], ["infn"]]
-
-
-def test_a_site_that_somebody_else_holds_is_named_with_the_reason() -> None:
-    holds = {"infn": {"by": "alice", "why": ""}, "ifca": {"by": "bob", "why": "new disks"}, "iisas": None}
-    report = {"sites": {name: {"hold": hold} for name, hold in holds.items()}}
-    holds_of_others = filters("rolling").holds_of_others
-    assert holds_of_others(report, "alice") == ["ifca is held by bob (new disks)."]
-    assert holds_of_others(None, "alice") == holds_of_others({}, "alice") == []
+def test_ones_own_holds_are_told_from_those_of_others() -> None:
+    filters_of = filters("rolling")
+    holds = {"infn": {"by": "alice", "why": ""}, "ifca": {"by": "bob", "why": "new disks"}, "iisas": {"by": "", "why": ""}}
+    assert filters_of.sites_held_by(holds, "alice") == ["infn"]
+    assert filters_of.holds_of_others(holds, "alice") == [
+        "ifca is held by bob (new disks).",
+        "iisas is held by somebody (no reason given).",
+    ]

@@ -198,8 +198,11 @@ class _Work:
         elif step == "close" and decision.do == "verify" and attempt:
             self._close(attempt)
         elif step == "close" and decision.do in ("begin", "begin proof", "switch") and self.bundle.pending is not None:
-            # It was not so at the first step: another node has led since.
-            self.outcome.messages.append(f"{decision.why} Run {PLAYBOOK} again.".strip())
+            # It was not so at the first step.
+            why = "Somebody has begun another attempt meanwhile." if decision.cancel else decision.why
+            if decision.do == "switch":
+                why = "The new shares are in force, and the bundle is still to say so."
+            self.outcome.messages.append(f"{why} Run {PLAYBOOK} again.")
 
     def keep_retired(self) -> None:
         """Return what was replaced last once more: the run that did it may have been cut off before every node had it."""
