@@ -186,6 +186,22 @@ def test_a_host_is_lost_and_its_name_lives_on(lab: Lab, sites: Sites, jwt: str) 
     assert "nothing is to be done" in sites.replaced(jwt, "-e", f"remove={lost}").text
 
 
+@pytest.mark.long
+def test_a_member_that_lost_its_disk_is_opened_at_no_door(lab: Lab, sites: Sites, jwt: str) -> None:
+    lost = standby(sites)
+    both = json.dumps({"vault_cluster_gnupg_homes": [str(lab.state / "gpg" / name) for name in ("alice", "bob")]})
+    lab.ssh(lost, "systemctl stop openbao; rm -rf /var/lib/openbao/*; systemctl start openbao")  # as after a reboot
+    for door in ("operate/unseal.yml", "deploy/vault.yml", "operate/upgrade-cluster.yml"):
+        run = lab.run(door, "-e", both, jwt=jwt)
+        assert run.returncode != 0, f"{door}\n{run.output[-3000:]}"
+        assert f"replace-site.yml -e remove={lost}" in run.text, f"{door}\n{run.output[-3000:]}"
+        assert lab.api(lost, "GET", "sys/health").status in (501, 503)
+    assert "run this without --limit" in lab.run("operate/unseal.yml", "-e", both, "--limit", lost).text
+    assert f"replace-site.yml -e remove={lost}" in lab.run("operate/show-status.yml").text
+    sites.replaced(jwt, "-e", f"remove={lost}")
+    sites.assert_members(jwt, *THREE)
+
+
 @pytest.fixture
 def former(lab: Lab) -> Iterator[str]:
     """What a host's container is called once another host has its name."""
