@@ -43,6 +43,19 @@ def test_the_newest_snapshot_is_one_that_was_proven(tmp_path: Path) -> None:
     assert newest_snapshot(str(tmp_path / "none")) is None
 
 
+def test_a_host_that_runs_no_server_is_not_the_leader_whom_others_name() -> None:
+    """Such as a bare newcomer in the place of the leader, which lives and which the inventory has no more."""
+    follower = {"health": {"initialized": True, "sealed": False}, "leader": {"leader_address": "https://c:8200"}}
+    states = {"a": {"running": True, "server": follower}, "d": {"running": False, "server": None}, "e": None}
+    hosts = [
+        {"vault_node_id": name, "vault_api_address": f"https://{name}:8200", "vault_server_state": state}
+        for name, state in states.items()
+    ]
+    forgotten_members = filters("cluster").forgotten_members
+    assert forgotten_members(hosts[:2]) == ["https://c:8200"]
+    assert forgotten_members(hosts) == [], "e was not reached, and may be the one that leads"
+
+
 def test_ones_own_holds_are_told_from_those_of_others() -> None:
     filters_of = filters("rolling")
     holds = {"infn": {"by": "alice", "why": ""}, "ifca": {"by": "bob", "why": "new disks"}, "iisas": {"by": "", "why": ""}}

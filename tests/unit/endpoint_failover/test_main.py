@@ -271,8 +271,9 @@ def test_runs_follow_each_other_without_a_gap_in_which_nobody_looks(busy: tuple[
     assert len(sites.asked("login")) == 1  # the token too
 
 
-def test_a_nudge_reaches_the_run_that_is_under_way(busy: tuple[Sites, Path, list[float]]) -> None:
-    sites, file, _ = busy
+@contextmanager
+def at_ease(sites: Sites, file: Path) -> Iterator[None]:
+    """A run in which all is well, and that by itself looks at holds never again."""
     sites.settings = replace(sites.settings, rules=replace(QUICK, shared_interval=1000.0))
     write(file.parent, sites.settings)
     for other in ("infn", "ifca"):
@@ -280,6 +281,12 @@ def test_a_nudge_reaches_the_run_that_is_under_way(busy: tuple[Sites, Path, list
         sites.answers[f"operations/data/failover/views/{other}"] = (200, {"data": view})
     with started(file):
         eventually(memory_of(sites, lambda memory: memory.checked_at is not None and not memory.alert), 10.0)
+        yield
+
+
+def test_a_nudge_reaches_the_run_that_is_under_way(busy: tuple[Sites, Path, list[float]]) -> None:
+    sites, file, _ = busy
+    with at_ease(sites, file):
         asked = len(sites.asked("metadata/holds"))
         assert run(file, "nudge") == 0
         eventually(lambda: len(sites.asked("metadata/holds")) > asked)
@@ -288,15 +295,8 @@ def test_a_nudge_reaches_the_run_that_is_under_way(busy: tuple[Sites, Path, list
 def test_how_things_stand_now_is_what_was_seen_after_the_question(
     busy: tuple[Sites, Path, list[float]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Left to itself this run looks at holds never again, and saves its memory seconds later."""
     sites, file, _ = busy
-    sites.settings = replace(sites.settings, rules=replace(QUICK, shared_interval=1000.0))
-    write(file.parent, sites.settings)
-    for other in ("infn", "ifca"):
-        view = {"data": {"names": {}}, "metadata": {"version": 7}}
-        sites.answers[f"operations/data/failover/views/{other}"] = (200, {"data": view})
-    with started(file):
-        eventually(memory_of(sites, lambda memory: memory.checked_at is not None and not memory.alert), 10.0)
+    with at_ease(sites, file):
         for _ in range(5):
             asked, began = len(sites.asked("metadata/holds")), time.monotonic()
             assert run(file, "status", "--json", "--now") == 0
