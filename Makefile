@@ -75,6 +75,7 @@ test-full: test  ## what is too long for CI as well
 
 .PHONY: bench
 bench: $(CACHE)/packages $(VENV)/ready $(CACHE)/openbao/bao  ## measure the speed goals; prints ratios, writes bench/results
+	python bench/playbook.py
 	python bench/standup.py
 	python bench/config.py
 

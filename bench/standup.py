@@ -86,7 +86,7 @@ def together(lab: Lab) -> tuple[float, Run]:
 def measure(repetitions: int) -> Figures:
     """Measure all figures on fresh hosts, each `repetitions` times."""
     lab, figures = Lab(), Figures()
-    os.environ["ANSIBLE_CALLBACKS_ENABLED"] = "ansible.posix.profile_tasks"
+    os.environ["ANSIBLE_CALLBACKS_ENABLED"] = "load_once,ansible.posix.profile_tasks"
     os.environ["PROFILE_TASKS_TASK_OUTPUT_LIMIT"] = "8"
     for repetition in range(repetitions):
         hosts("destroy")

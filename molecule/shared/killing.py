@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from lab import ANSI, Run, kill_tree
+from lab import ANSI, PROJECT, Run, kill_tree
 
 MARK = "told: "
-# What makes Ansible tell: a callback of the tests' own, which no ordinary run loads.
+# What makes Ansible tell: a callback of the tests' own, which no ordinary run loads, beside the one that every run loads.
 TELLING: Mapping[str, str] = {
-    "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback_plugins")),
-    "ANSIBLE_CALLBACKS_ENABLED": "tell",
+    "ANSIBLE_CALLBACK_PLUGINS": f"{Path(__file__).with_name('callback_plugins')}:{PROJECT / 'plugins/callback'}",
+    "ANSIBLE_CALLBACKS_ENABLED": "tell,load_once",
 }
 Kind = Literal["start", "middle", "after"]
 LONG = 3.0  # s, of a task that is worth more than one kill in its middle
