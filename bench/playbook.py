@@ -1,7 +1,7 @@
 """Measure what a task costs on the controller, with the callback load_once and without.
 
-A playbook of tasks that render one template each, for three hosts that nothing is sent to. Prints the processor time that a
-task takes on a host, with ansible-playbook's workers and without its start, and the ratio; writes bench/results/playbook.json.
+A playbook of tasks that render one template each, for three hosts that nothing is sent to. Prints the processor time
+of a task on a host, in ansible-playbook and its workers, and the ratio; writes bench/results/playbook.json.
 """
 
 from __future__ import annotations
