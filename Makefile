@@ -59,17 +59,17 @@ lab-down: $(VENV)/ready  ## remove the lab: hosts, network, images, keys
 ##@ Tests
 .PHONY: check
 check: export VAULT_TEST_BINARY := $(CACHE)/openbao/bao
-check: $(CACHE)/packages $(VENV)/ready $(CACHE)/openbao/bao  ## lint, types, unit and integration tests, without a lab
+check: $(CACHE)/packages $(VENV)/ready $(CACHE)/openbao/bao  ## lint, types, unit and the quicker integration tests, without a lab
 	@.ci/check
 
 .PHONY: test
-test: check $(CACHE)/browser-packages  ## everything that CI runs: check, and the Molecule stories
+test: export VAULT_TEST_BINARY := $(CACHE)/openbao/bao
+test: check $(CACHE)/browser-packages  ## everything that CI runs: check, the longer integration tests, and the Molecule stories
+	@pytest --quiet --numprocesses 2 -m long tests/integration
 	@.ci/stories cluster ceremony refusals access -- failover upgrade
 
 .PHONY: test-full
-test-full: export VAULT_TEST_BINARY := $(CACHE)/openbao/bao
 test-full: test  ## what is too long for CI as well
-	@pytest --quiet --numprocesses 2 -m long tests/integration
 	@LONG=1 .ci/stories dns failover upgrade keys tls membership access ceremony -- every-kill
 	@.ci/long-simulation
 
