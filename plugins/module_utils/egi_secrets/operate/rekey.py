@@ -198,8 +198,8 @@ class _Work:
         elif step == "close" and decision.do == "verify" and attempt:
             self._close(attempt)
         elif step == "close" and decision.do in ("begin", "begin proof", "switch") and self.bundle.pending is not None:
-            # It was not so at the first step.
-            why = "Somebody has begun another attempt meanwhile." if decision.cancel else decision.why
+            # It was not so at the first step. A node that leads again has the attempt that it had when it led before.
+            why = "The server has another attempt than this run began with." if decision.cancel else decision.why
             if decision.do == "switch":
                 why = "The new shares are in force, and the bundle is still to say so."
             self.outcome.messages.append(f"{why} Run {PLAYBOOK} again.")

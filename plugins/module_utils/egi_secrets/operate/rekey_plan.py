@@ -124,6 +124,7 @@ def foreign(attempt: Attempt) -> str:
     keys = f"of {number} shares, for {', '.join(attempt.fingerprints)}" if number else "shares, for no key at all"
     return (
         f"A rekey was under way that is not the bundle's ({attempt.threshold} {keys}; {attempt.progress} of "
-        f"{attempt.required} shares given): it is cancelled, and no share of this keyboard went to it. If it was no run of "
-        "yours that was cut off, find out in the audit log who began it."
+        f"{attempt.required} shares given): it is cancelled, and no share of this keyboard went to it. A run of yours "
+        "that was cut off may have left it, or one from when the same node led before: OpenBao keeps it in the node's memory. "
+        "If it is neither, find out in the audit log who began it."
     )
