@@ -52,6 +52,7 @@ options:
   pgp_key: {description: "The key, base64. From the action plugin.", type: str, default: ""}
   nonce: {description: Of the attempt that is remembered. From the action plugin., type: str, default: ""}
   given: {description: Indexes of the shares that it has. From the action plugin., type: list, elements: int, default: []}
+  earlier: {description: Attempts of our runs before it. From the action plugin., type: list, elements: str, default: []}
   shares:
     description: What to give. From the action plugin alone.
     type: list
@@ -118,6 +119,7 @@ def main() -> None:
             "pgp_key": {"type": "str", "default": "", "no_log": False},  # a public key
             "nonce": {"type": "str", "default": ""},
             "given": {"type": "list", "elements": "int", "default": []},
+            "earlier": {"type": "list", "elements": "str", "default": []},
             "shares": {
                 "type": "list",
                 "elements": "dict",
@@ -148,6 +150,7 @@ def main() -> None:
             given["nonce"],
             tuple(given["given"]),
             tuple(root_attempt.Share(share["index"], share["own"], share["key"]) for share in given["shares"]),
+            tuple(given["earlier"]),
         )
         outcome = root_attempt.pursue(door, wanted)
     except SecretsError as error:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.egi_secrets.api import Api, Secret
+from ansible.module_utils.egi_secrets.reconcile.server import Server as Client
 
 from tests.integration.modules import Result, run_module
-from tests.integration.servers import Cluster, Server
+from tests.integration.servers import Cluster, Server, wait_for
 from tests.pgp_homes import PgpHome
 
 OPERATORS = ("alice", "bob", "carol")
@@ -80,6 +81,22 @@ class Ceremony:
     def stand_up(self) -> None:
         self.init().succeeded()
         self.unseal("alice", "bob").succeeded()
+
+    def await_voters(self, seconds: float = 60) -> None:
+        """Wait until every member votes: only a voter can take over, and who just joined votes ten seconds later."""
+        client = self.client(self.cluster.servers[0])
+
+        def all_vote() -> bool:
+            members = (client.read("sys/storage/raft/configuration") or {})["config"]["servers"]
+            return {each["node_id"] for each in members if each["voter"]} == {server.name for server in self.cluster.servers}
+
+        wait_for(all_vote, seconds)
+
+    def client(self, server: Server) -> Client:
+        """Act with the first root token."""
+        client = Client(server.node, str(self.cluster.ca_file), 5.0, 1)
+        client.act_with(self.root_token())
+        return client
 
     def api(self, server: Server) -> Api:
         return Api(server.node, str(self.cluster.ca_file), 5.0)

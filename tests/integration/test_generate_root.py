@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.egi_secrets.api import Secret
 from ansible.module_utils.egi_secrets.errors import CeremonyError, SecretsError
-from ansible.module_utils.egi_secrets.operate import root_record, root_shares
+from ansible.module_utils.egi_secrets.operate import root_record, root_shares, root_status
 from ansible.module_utils.egi_secrets.pgp import encrypt, load_public_key
 from ansible.module_utils.egi_secrets.products import OPENBAO
 
@@ -51,6 +51,20 @@ class Turns:
     @property
     def standby(self) -> Server:
         return self.named("standby")
+
+    def step_down(self) -> None:
+        """Have another node lead."""
+        before, token = self.active, self.ceremony.root_token().reveal()
+        while self.active is before:
+            self.network(before, "POST", "sys/step-down", {}, token)
+            time.sleep(0.5)
+
+    def forget(self) -> None:
+        """Have no attempt in any standby's memory, for the tests that follow."""
+        active = self.active
+        for server in self.ceremony.cluster.servers:
+            if server is not active:
+                server.restart()
 
     def named(self, role: str) -> Server:
         deadline = time.monotonic() + 20
@@ -153,6 +167,7 @@ def standing(
     try:
         ceremony = Ceremony(cluster, people, place / "controller")
         ceremony.stand_up()
+        ceremony.await_voters()
         time.sleep(6)  # a root token of the last 5 s would be taken for what a killed run left, and be revoked
         yield ceremony
     finally:
@@ -313,11 +328,7 @@ def test_a_strangers_share_in_front_of_ours(turns: Turns) -> None:
 @pytest.mark.long
 def test_another_node_becomes_active_between_the_turns(turns: Turns) -> None:
     turns.turn("bob")
-    before = turns.active
-    token = turns.ceremony.root_token().reveal()
-    while turns.active is before:
-        turns.network(before, "POST", "sys/step-down", {}, token)
-        time.sleep(0.5)
+    turns.step_down()
     told = turns.turn("alice")
     assert any("another node became active" in message for message in told["messages"])
     assert not told["complete"]
@@ -325,6 +336,27 @@ def test_another_node_becomes_active_between_the_turns(turns: Turns) -> None:
     assert turns.turn("alice")["complete"]
     turns.token("alice").succeeded()
     turns.token("alice", state="absent").succeeded()
+    turns.forget()
+
+
+@pytest.mark.long
+def test_a_node_that_leads_again_has_what_it_had(turns: Turns) -> None:
+    """OpenBao keeps an attempt in the memory of a node that steps down: it is ours, and no stranger's."""
+    turns.turn("bob")
+    before, nonce = turns.active, json.loads(turns.record)["nonce"]
+    turns.step_down()
+    assert any("another node became active" in message for message in turns.turn()["messages"])
+    while turns.active is not before:
+        turns.step_down()
+    seen = root_status.todo([turns.record], [{"started": True, "nonce": nonce}], time.time())
+    assert "no run of ours" not in str(seen)
+    told = turns.turn("bob", "alice")
+    assert [message for message in told["messages"] if "led before" in message]
+    assert not [message for message in told["messages"] if "STRANGER" in message]
+    assert told["complete"]
+    turns.token("alice").succeeded()
+    turns.token("alice", state="absent").succeeded()
+    turns.forget()
 
 
 @pytest.mark.long

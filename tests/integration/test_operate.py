@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.egi_secrets.errors import RefusedError
-from ansible.module_utils.egi_secrets.reconcile.server import Server as Client
 
 from tests.integration.ceremony import Ceremony
 from tests.integration.configured import Configured, declared
 from tests.integration.modules import Result, run_module
-from tests.integration.servers import Authority, Cluster, wait_for
+from tests.integration.servers import Authority, Cluster
 
 POLICIES = Path(__file__).resolve().parents[2] / "files/policies"
 ROLE = "auth/approle/role/backup"
@@ -54,11 +53,6 @@ def identities(service: Configured, held: dict[str, str], **arguments: Any) -> R
 
 def hold(service: Configured, **arguments: Any) -> Result:
     return ask(service, HOLD, role="operator", **{"site": "ifca", "by": "alice", **arguments})
-
-
-def voters(client: Client) -> set[str]:
-    servers = (client.read("sys/storage/raft/configuration") or {})["config"]["servers"]
-    return {server["node_id"] for server in servers if server["voter"]}
 
 
 def accessors(service: Configured) -> set[str]:
@@ -172,9 +166,7 @@ def test_leadership_is_handed_over(ceremony: Ceremony) -> None:
         "ca_file": str(ceremony.cluster.ca_file),
         "token": ceremony.root_token().reveal(),
     }
-    client = Client(ceremony.cluster["n1"].node, str(ceremony.cluster.ca_file), 5.0, 1)
-    client.act_with(ceremony.root_token())
-    wait_for(lambda: voters(client) == {"n1", "n2", "n3"}, 30)  # only a voter can take over
+    ceremony.await_voters()
     before = run_module("vault_step_down", node="n2", **given).succeeded()
     assert (before["changed"], before["leader"], before["attempts"]) == (False, "n1", 0)
     assert run_module("vault_step_down", node="n1", check_mode=True, **given).succeeded()["leader"] == "n1"

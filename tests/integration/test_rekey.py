@@ -109,14 +109,8 @@ def standing(tmp_path_factory: pytest.TempPathFactory, authority: Authority, peo
     try:
         ceremony = Ceremony(servers, people, directory / "controller")
         ceremony.stand_up()
-        made = Rekey(ceremony)
-
-        def all_vote() -> bool:
-            config = made.client(made.leader()).read("sys/storage/raft/configuration") or {}
-            return [server["voter"] for server in config["config"]["servers"]] == [True] * 3
-
-        wait_for(all_vote, 60)
-        yield made
+        ceremony.await_voters()
+        yield Rekey(ceremony)
     finally:
         servers.stop()
 

@@ -71,6 +71,7 @@ class Wanted:
         nonce: the attempt that our runs remember; empty: none.
         given: indexes of the shares that they gave to it.
         shares: those at hand; none: only see to it that an attempt of ours is under way.
+        earlier: attempts that our runs started before that one.
     """
 
     operator: str
@@ -79,6 +80,7 @@ class Wanted:
     nonce: str = ""
     given: tuple[int, ...] = ()
     shares: tuple[Share, ...] = ()
+    earlier: tuple[str, ...] = ()
 
 
 class Door(Protocol):
@@ -124,12 +126,7 @@ def why_afresh(seen: Attempt, wanted: Wanted, nonce: str, given: Sequence[int]) 
             "anew; shares that were given to it do no longer count, and are still valid."
         )
     if seen.nonce != nonce:
-        whose = f"PGP key {seen.fingerprint}" if seen.fingerprint else "no PGP key"
-        return (
-            f"A STRANGER began the attempt that was under way (nonce {seen.nonce}, for {whose}): none of our runs started "
-            "it. It was cancelled, no share was given to it, and ours was begun anew. Without a threshold of shares it was "
-            "worth nothing; the audit log tells from where it came (sys/generate-root/attempt)."
-        )
+        return _not_ours(seen, wanted.earlier)
     if seen.fingerprint != wanted.fingerprint.upper():
         return (
             f"The attempt under way is for the PGP key {seen.fingerprint or 'of nobody'}, not for {wanted.operator}'s: it "
@@ -141,6 +138,22 @@ def why_afresh(seen: Attempt, wanted: Wanted, nonce: str, given: Sequence[int]) 
             "to it, or a run was killed. It was cancelled and begun anew; what was given to it does no longer count."
         )
     return None
+
+
+def _not_ours(seen: Attempt, earlier: Sequence[str]) -> str:
+    """Say why an attempt that is not the one of our last run is given up; pure."""
+    if seen.nonce in earlier:
+        return (
+            "The node that leads had the attempt under way when it led before, for an earlier run. It was cancelled, "
+            "no share was given to it, and a new one was begun. Shares that others were given do no longer count, and are "
+            "still valid."
+        )
+    whose = f"PGP key {seen.fingerprint}" if seen.fingerprint else "no PGP key"
+    return (
+        f"A STRANGER began the attempt that was under way (nonce {seen.nonce}, for {whose}): none of our runs started "
+        "it. It was cancelled, no share was given to it, and ours was begun anew. Without a threshold of shares it was "
+        "worth nothing; the audit log tells from where it came (sys/generate-root/attempt)."
+    )
 
 
 def turn(left: int, shares: Sequence[Share]) -> list[Share]:

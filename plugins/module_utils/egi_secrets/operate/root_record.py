@@ -24,6 +24,7 @@ class Record:
         written: when this was written, seconds since the epoch.
         nonce: the attempt that our runs started; empty where there is none.
         given: indexes of the shares that it was given.
+        earlier: attempts that our runs started before that one. A node that leads again still has the one that it had.
         message: the token that the server made, base64 of PGP ciphertext, until it has been exchanged for one that ends.
         accessor: of the token that ends; empty while there is none.
         expires: when that ends, seconds since the epoch.
@@ -36,6 +37,7 @@ class Record:
     written: float
     nonce: str = ""
     given: tuple[int, ...] = ()
+    earlier: tuple[str, ...] = ()
     message: str = ""
     accessor: str = ""
     expires: float = 0.0
@@ -57,10 +59,11 @@ class Record:
 def parse(text: str) -> Record | None:
     """Return the record that a text is; None where it is none, or damaged: what nobody remembers is begun anew."""
     try:
-        content = json.loads(text)
+        content = {"earlier": [], **json.loads(text)}  # older ones have none
         if content.pop("format") != FORMAT or set(content) != {item.name for item in fields(Record)}:
             return None
         content["given"] = tuple(int(index) for index in content["given"])
+        content["earlier"] = tuple(str(nonce) for nonce in content["earlier"])
         for name in ("since", "written", "expires"):
             content[name] = float(content[name])
         return Record(**content)

@@ -66,6 +66,7 @@ def go_on(
             "pgp_key": whom.pgp_key,
             "nonce": record.nonce,
             "given": list(record.given),
+            "earlier": list(record.earlier),
             "shares": opened(at_hand(bundle, record, rings, bundle.threshold), record, rings),
         }
     )
@@ -122,6 +123,7 @@ def continued(record: Record | None, whom: Recipient, bundle: Bundle, now: float
     fresh = Record(whom.name, whom.key.fingerprint, bundle.bundle_id, since=now, written=now)
     if record is None:
         return fresh
+    fresh = replace(fresh, earlier=record.earlier)
     if record.granted(now):
         raise CeremonyError(
             f"{record.operator} has a root token until {moment(record.expires)}: let {record.operator} end it with "
@@ -169,9 +171,11 @@ def opened(shares: Sequence[Share], record: Record, rings: Keyrings) -> list[dic
 
 def after(record: Record, answer: Mapping[str, Any]) -> Record:
     """Return the record as it is after what vault_root_attempt did on the node; pure."""
+    nonce = str(answer["nonce"])
     return replace(
         record,
-        nonce=str(answer["nonce"]),
+        nonce=nonce,
+        earlier=(*record.earlier, record.nonce) if record.nonce not in ("", nonce) else record.earlier,
         given=tuple(int(index) for index in answer["given"]),
         message=str(answer["message"]),
         written=float(answer["now"]),

@@ -35,9 +35,10 @@ def todo(records: Iterable[str], attempts: Sequence[Mapping[str, Any]], now: flo
             f"An attempt at a root token for {record.operator} is under way since {moment(record.since)}. Go on with "
             f"{PLAYBOOK} -e operator={record.operator}, or give it up with {DISCARD}."
         )
-    if strangers := started - ({record.nonce} if record is not None else set()):
+    if strangers := started - ({record.nonce, *record.earlier} if record is not None else set()):
         told.append(
-            f"An attempt at a root token is under way that no run of ours started ({', '.join(sorted(strangers))}). It is "
+            f"An attempt at a root token is under way that no run of ours started ({', '.join(sorted(strangers))}), unless "
+            "the node that leads had it when it led before: OpenBao keeps it in the node's memory. It is "
             f"worth nothing without a threshold of shares. Give it none; {DISCARD} cancels it."
         )
     return told

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from ansible.module_utils.egi_secrets.errors import NodeError, RefusedError
-from ansible.module_utils.egi_secrets.operate import root_record, root_status
+from ansible.module_utils.egi_secrets.operate import root_record, root_shares, root_status
 from ansible.module_utils.egi_secrets.operate.root_attempt import Attempt, Share, Wanted, pursue, turn, why_afresh
 from ansible.module_utils.egi_secrets.operate.root_grant import left_over
 from ansible.module_utils.egi_secrets.operate.root_record import Record
@@ -156,6 +156,26 @@ def test_whose_attempt_it_is(seen: Attempt, nonce: str, given_shares: list[int],
     assert told == expected if not expected else expected in (told or "")
 
 
+def test_an_earlier_attempt_of_ours_is_no_strangers() -> None:
+    told = why_afresh(Attempt(True, "m", OURS, 1, 2), replace(WANTED, earlier=("l", "m")), "n", [2])
+    assert told is not None
+    assert "led before" in told
+
+
+def test_the_attempts_of_our_runs_are_remembered() -> None:
+    answer = {"nonce": "o", "given": [], "message": "", "now": 120.0}
+    begun = root_shares.after(RECORD, answer)
+    assert (begun.nonce, begun.earlier) == ("o", ())
+    assert root_shares.after(begun, answer).earlier == ()
+    assert root_shares.after(begun, {**answer, "nonce": "p"}).earlier == ("o",)
+
+
+def test_a_record_from_before_they_were_remembered_is_read() -> None:
+    content = json.loads(RECORD.render())
+    del content["earlier"]
+    assert root_record.parse(json.dumps(content)) == RECORD
+
+
 def test_a_share_is_in_no_representation() -> None:
     assert "share-1" not in repr(ALICE)
     assert "share-1" not in repr(replace(WANTED, shares=(ALICE,)))
@@ -194,6 +214,7 @@ def test_what_a_killed_run_left_over() -> None:
             [{"started": True, "nonce": "m"}],
             ["for alice is under way", "no run of ours started"],
         ),
+        (replace(RECORD, nonce="n", earlier=("m",)), [{"started": True, "nonce": "m"}], ["for alice is under way"]),
         (replace(RECORD, message="x"), [], ["never ends by itself"]),
         (replace(RECORD, accessor="a", expires=500.0), [], ["alice has a root token until"]),
         (replace(RECORD, accessor="a", expires=300.0), [], []),
