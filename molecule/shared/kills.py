@@ -184,8 +184,10 @@ class Walker:
         least = len(self.walk.steps) - number
         for count, step in enumerate(todo, 1):
             run = self._run(step)
+            if run.returncode != 0 and self._mended(verdict, run):
+                run = self._run(step)  # whoever mended it runs the same again
             if run.returncode != 0:
-                verdict.problems += self._mended(verdict, run, f"run {count} after the kill")
+                verdict.problems.append(f"run {count} after the kill failed: {_tail(run)}")
             if count >= least:
                 again = self._run(self.walk.steps[-1])
                 if again.returncode == 0 and again.recap("changed") == 0:
@@ -193,13 +195,14 @@ class Walker:
                     return
         verdict.problems.append(f"not converged after {len(todo)} runs: {_tail(again)}")
 
-    def _mended(self, verdict: Verdict, run: Run, which: str) -> list[str]:
+    def _mended(self, verdict: Verdict, run: Run) -> bool:
+        """Do what a failed run asks people for, once; return whether there was anything."""
         for sentence, remedy in self.walk.remedies.items():
             if sentence in run.text and not verdict.remedy:
                 remedy(self.lab)
                 verdict.remedy = sentence
-                return []
-        return [f"{which} failed: {_tail(run)}"]
+                return True
+        return False
 
     # -------------------------------------------------------------------------------------------------------------------
 

@@ -79,10 +79,16 @@ def test_a_walk_that_always_changes_something_never_converges() -> None:
 
 def test_what_people_must_mend_is_told_apart() -> None:
     mended: list[object] = []
-    verdict, _ = killed(FAILED, FAILED, CHANGED, DONE, remedies={"it is stuck": mended.append})
+    verdict, lab = killed(FAILED, CHANGED, CHANGED, DONE, steps=2, remedies={"it is stuck": mended.append})
     assert len(mended) == 1
     assert verdict.remedy == "it is stuck"
     assert verdict.problems == []
+    assert lab.asked == ["0.yml", "0.yml", "1.yml", "1.yml"], "who mended it runs the same again, and then the next operator"
+
+
+def test_what_fails_after_people_mended_it_is_a_problem() -> None:
+    verdict, _ = killed(FAILED, FAILED, DONE, remedies={"it is stuck": lambda _: None})
+    assert "it is stuck" in verdict.problems[0]
 
 
 def test_a_secret_that_was_left_is_a_problem(nobody_signs_in: list[str]) -> None:
