@@ -92,10 +92,10 @@ class Ceremony:
 
         wait_for(all_vote, seconds)
 
-    def client(self, server: Server) -> Client:
-        """Act with the first root token."""
+    def client(self, server: Server, token: Secret | None = None) -> Client:
+        """Act with a token; by default with the first root token, for as long as the bundle has it."""
         client = Client(server.node, str(self.cluster.ca_file), 5.0, 1)
-        client.act_with(self.root_token())
+        client.act_with(token or self.root_token())
         return client
 
     def api(self, server: Server) -> Api:

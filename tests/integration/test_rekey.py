@@ -63,9 +63,7 @@ class Rekey:
         return "\n".join(told)
 
     def client(self, name: str) -> Client:
-        client = Client(self.cluster[name].node, str(self.cluster.ca_file), 5.0, 1)
-        client.act_with(self.root)
-        return client
+        return self.ceremony.client(self.cluster[name], self.root)
 
     def leader(self) -> str:
         found: list[str] = []
