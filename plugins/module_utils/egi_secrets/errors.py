@@ -34,6 +34,11 @@ class RefusedError(NodeError):
         self.status = status
         self.reasons = reasons
 
+    @property
+    def redirected(self) -> bool:
+        """Whether a node that does not lead names the one that does, having no connection to it yet: nothing was done."""
+        return 300 <= self.status < 400  # noqa: PLR2004
+
 
 class PgpError(SecretsError):
     """GnuPG could not do what it was asked, or a key is not usable."""

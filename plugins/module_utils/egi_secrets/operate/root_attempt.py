@@ -268,7 +268,7 @@ class SocketDoor:
             try:
                 return Attempt.of(self._ask("GET", self._attempt))
             except RefusedError as error:
-                if error.status != _NO_LEADER or time.monotonic() > deadline:
+                if not (error.redirected or error.status == _NO_LEADER) or time.monotonic() > deadline:
                     raise
             time.sleep(0.5)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .. import bundle as bundles
 from .. import root_token
@@ -16,6 +17,8 @@ from .proof import log_in
 from .server import FORBIDDEN, SERVER_ERROR, Server
 
 _PAUSE = 0.2
+
+Result = TypeVar("Result")
 
 
 class RootGoneError(ReconcileError):
@@ -95,28 +98,42 @@ def _refuse_what_is_gone(server: Server) -> None:
 
 
 def _log_out(server: Server, token: Secret) -> None:
-    """Revoke a login's token. Right after leadership has moved, the node may not know yet who leads, and is asked again."""
-    deadline = time.monotonic() + ELECTION
-    while True:
-        try:
-            server.request("POST", "auth/token/revoke-self", token=token)
-        except RefusedError as error:
-            if error.status < SERVER_ERROR or time.monotonic() >= deadline:
-                raise
-        except UnreachableError:
-            if time.monotonic() >= deadline:
-                raise
-        else:
-            return
-        time.sleep(_PAUSE)
+    """Revoke a login's token, which is as well done twice."""
+
+    def may_pass(error: SecretsError) -> bool:
+        if isinstance(error, RefusedError):
+            return error.redirected or error.status >= SERVER_ERROR
+        return isinstance(error, UnreachableError)
+
+    _while_leadership_moves(lambda: server.request("POST", "auth/token/revoke-self", token=token), may_pass)
 
 
 def _log_in(server: Server, credentials: Credentials) -> Secret:
     try:
-        return log_in(server, credentials.jwt, credentials.login_path, credentials.login_role)[0]
+        return _while_leadership_moves(
+            lambda: log_in(server, credentials.jwt, credentials.login_path, credentials.login_role)[0],
+            lambda error: isinstance(error, RefusedError) and error.redirected,
+        )
     except RefusedError as error:
+        if error.redirected:
+            raise
         raise ReconcileError(
             f"The login at auth/{credentials.login_path} with role {credentials.login_role} was refused: HTTP "
             f"{error.status}, {'; '.join(error.reasons) or 'without a reason'}. Is OIDC_ACCESS_TOKEN a fresh token of one "
             "of vault_config_operators?"
         ) from None
+
+
+def _while_leadership_moves(call: Callable[[], Result], may_pass: Callable[[SecretsError], bool]) -> Result:
+    """Call again and again, for as long as an election may take, where an error may pass.
+
+    Right after leadership has moved a node may not know who leads, or have no connection there yet.
+    """
+    deadline = time.monotonic() + ELECTION
+    while True:
+        try:
+            return call()
+        except SecretsError as error:
+            if not may_pass(error) or time.monotonic() >= deadline:
+                raise
+        time.sleep(_PAUSE)

@@ -139,12 +139,15 @@ class Server:
 
     def _refusal(self, method: str, path: str, status: int, text: bytes) -> RefusedError:
         reasons = [" ".join(str(reason).split()).rstrip(".") for reason in _object(text).get("errors") or []]
-        return RefusedError(
-            self.node.name,
-            status,
-            reasons,
-            f"{self.node.name} refused {method} {path}: HTTP {status}, {'; '.join(reasons) or 'without a reason'}.",
+        sentence = f"{self.node.name} refused {method} {path}: HTTP {status}, {'; '.join(reasons) or 'without a reason'}."
+        error = RefusedError(self.node.name, status, reasons, sentence)
+        if not error.redirected:
+            return error
+        sentence = (
+            f"{self.node.name} did not do {method} {path} and names another node that leads (HTTP {status}): leadership "
+            "has moved meanwhile. Run this again."
         )
+        return RefusedError(self.node.name, status, reasons, sentence)
 
     def _silence(self, method: str, path: str, error: Exception) -> UnreachableError:
         return UnreachableError(

@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 from ansible.module_utils.egi_secrets.api import Secret
-from ansible.module_utils.egi_secrets.errors import RefusedError, SecretsError, UnreachableError
+from ansible.module_utils.egi_secrets.errors import ReconcileError, RefusedError, SecretsError, UnreachableError
 from ansible.module_utils.egi_secrets.reconcile import acting
 from ansible.module_utils.egi_secrets.reconcile.server import Server
 
 NO_LEADER = RefusedError("n1", 500, ["local node not active but active cluster node not found"], "")
+REDIRECT = RefusedError("n1", 307, [], "")  # it knows who leads, and has no connection there yet
 ALICE = acting.Credentials(Secret(""), Secret("jwt"), "jwt", "operator", "", [])
 
 
@@ -47,7 +48,7 @@ def _no_login(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acting, "_PAUSE", 0.001)
 
 
-@pytest.mark.parametrize("between", [NO_LEADER, UnreachableError("n1", "it did not answer")])
+@pytest.mark.parametrize("between", [NO_LEADER, REDIRECT, UnreachableError("n1", "it did not answer")])
 def test_a_logout_is_tried_again_until_a_leader_is_known(between: SecretsError) -> None:
     node = Node([between, between, None])
     with acting.acting(node.server, ALICE):
@@ -67,6 +68,29 @@ def test_a_logout_that_never_gets_through_is_an_error(monkeypatch: pytest.Monkey
     node = Node([NO_LEADER] * 10_000)
     with pytest.raises(RefusedError), acting.acting(node.server, ALICE):
         pass
+
+
+def test_a_login_is_tried_again_where_the_node_has_just_stepped_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[object] = [REDIRECT, REDIRECT, (Secret("hers"), {})]
+    monkeypatch.setattr(acting, "log_in", lambda *_arguments: _given(answers.pop(0)))
+    node = Node([None])
+    with acting.acting(node.server, ALICE):
+        pass
+    assert (node.revoked, answers) == (["hers"], [])
+
+
+def test_a_refused_login_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[object] = [RefusedError("n1", 400, ["token is expired"], ""), None]
+    monkeypatch.setattr(acting, "log_in", lambda *_arguments: _given(answers.pop(0)))
+    with pytest.raises(ReconcileError, match=r"token is expired.*OIDC_ACCESS_TOKEN"), acting.acting(Node([]).server, ALICE):
+        pass
+    assert len(answers) == 1
+
+
+def _given(answer: object) -> object:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def test_what_went_wrong_first_is_what_counts() -> None:
