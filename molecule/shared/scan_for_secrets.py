@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import mmap
 import os
 import re
 import shutil
@@ -23,17 +22,18 @@ ANY_TOKEN = -1
 JOURNAL = "journal"
 
 
-def search(text: bytes | mmap.mmap, secrets: list[bytes]) -> list[int]:
+def search(text: bytes, secrets: list[bytes]) -> list[int]:
     """Return the numbers of those secrets that a text holds."""
     found = [number for number, secret in enumerate(secrets) if text.find(secret) >= 0]
     return found + ([ANY_TOKEN] if TOKEN.search(text) else [])
 
 
-def files(places: list[str], since: float) -> list[str]:
-    """Return the ordinary files below some folders whose inode changed since then."""
+def files(places: list[str], since: float, apart: tuple[str, ...] = ()) -> list[str]:
+    """Return the ordinary files below some folders whose inode changed since then, apart from folders that begin so."""
     found = []
     for place in places:
-        for folder, _, names in os.walk(place):
+        for folder, below, names in os.walk(place):
+            below[:] = [name for name in below if not os.path.join(folder, name).startswith(apart)]  # noqa: PTH118
             for name in names:
                 path = os.path.join(folder, name)  # noqa: PTH118  # a path may hold any bytes
                 with contextlib.suppress(OSError):
@@ -43,17 +43,13 @@ def files(places: list[str], since: float) -> list[str]:
     return found
 
 
-def scan(places: list[str], secrets: list[bytes], since: float) -> list[tuple[int, str]]:
+def scan(places: list[str], secrets: list[bytes], since: float, apart: tuple[str, ...] = ()) -> list[tuple[int, str]]:
     """Return which secret is in which file."""
     found = []
-    for path in files(places, since):
-        # Files come and go meanwhile, and some are cut while they are read.
-        with (
-            contextlib.suppress(OSError, ValueError),
-            open(path, "rb") as file,  # noqa: PTH123
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text,
-        ):
-            found += [(number, path) for number in search(text, secrets)]
+    for path in files(places, since, apart):
+        # Files come and go meanwhile. Not mapped: one that is cut while it is read would end this program.
+        with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
+            found += [(number, path) for number in search(file.read(), secrets)]
     return found
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import scan_for_secrets as scanner
 from secrets_left import PROGRAM, Secret, misplaced
 
@@ -43,6 +44,27 @@ def test_what_did_not_change_since_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "old").write_text(SHARE.value)
     assert found(tmp_path, since=time.time() + 60) == []
     assert found(tmp_path, since=time.time() - 60) == [(0, "old")]
+
+
+def test_what_tests_write_for_themselves_is_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "pytest-of-root/home").mkdir(parents=True)
+    (tmp_path / "pytest-of-root/home/profile").write_text(SHARE.value)
+    (tmp_path / "ansible").write_text(SHARE.value)
+    assert scanner.scan([str(tmp_path)], VALUES, 0.0, (f"{tmp_path}/pytest-of-",)) == [(0, str(tmp_path / "ansible"))]
+    assert found(tmp_path) == [(0, "ansible"), (0, "profile")]
+
+
+def test_a_file_that_is_cut_while_it_is_read_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    log.write_text("x" * 70_000 + SHARE.value)
+    search = scanner.search
+
+    def cut_and_search(text: bytes, secrets: list[bytes]) -> list[int]:
+        log.write_text("")
+        return search(text, secrets)
+
+    monkeypatch.setattr(scanner, "search", cut_and_search)
+    assert found(tmp_path) == [(0, "log")]
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
