@@ -194,8 +194,11 @@ def test_a_host_is_rebooted_and_comes_back(lab: Lab, token: str) -> None:
     wait_for(lambda: lab.api(victim, "GET", "sys/health").status == 503, 60, "the server to be back, sealed")
     with pytest.raises(OSError), socket.create_connection((lab.addresses[victim], 8201), timeout=2):
         pass  # the firewall came back with the host
+    way_back = "/run/openbao-started-before"  # as an upgrade leaves it that is cut off right after it restarted the server
+    lab.ssh(victim, f"mkdir {way_back}")
     first = lab.play("operate/unseal.yml", operator="bob")
     assert "1 more" in first.text
+    assert lab.ssh(victim, f"ls -d {way_back}", check=False) == "", "an older server may open newer data"
     lab.play("operate/unseal.yml", operator="carol")
     wait_for(lambda: write(lab, victim, "rebooted", victim, token) == 204, 10, "a write through the rebooted node")
     assert lab.play("deploy/vault.yml").recap("changed") == 0

@@ -233,6 +233,25 @@ def test_a_downgrade_is_refused(lab: Lab, jwt: str) -> None:
 
 
 @pytest.mark.long
+def test_a_downgrade_is_refused_of_a_server_that_did_not_run_as_well(lab: Lab, jwt: str) -> None:
+    stopped = next(node for node in lab.nodes if node != lab.active())
+    newer = "2.99.0"
+    lab.ssh(
+        stopped,
+        f"systemctl stop openbao; cp -a /opt/openbao/{NEW} /opt/openbao/{newer}; ln -sfn {newer} /opt/openbao/current",
+    )
+    before = started(lab)
+    try:
+        said = refused(lab, jwt)
+        assert f"{stopped} runs OpenBao {newer} and vault_version is '{NEW}', which is older" in said
+        assert {node for node, pid in started(lab).items() if pid != before[node]} == {stopped}
+        assert sealed(lab) == []
+    finally:
+        lab.ssh(stopped, f"ln -sfn {NEW} /opt/openbao/current; systemctl restart openbao; rm -r /opt/openbao/{newer}")
+        assert "nothing is restarted" in upgraded(lab, jwt).text
+
+
+@pytest.mark.long
 def test_a_node_waits_for_the_next_operator_and_the_next_run_goes_on(lab: Lab, jwt: str) -> None:
     first = upgrade(lab, jwt, "-e", DEBUG, operators=("alice",))
     assert first.returncode == 0, first.output[-3000:]

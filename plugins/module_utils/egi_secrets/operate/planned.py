@@ -126,13 +126,25 @@ def drain_problems(report: Report | None, site: str, members: Mapping[str, Membe
     found = unknown_site(report, site, "site")
     if found or report is None:
         return found
-    well = [other for other, member in members.items() if other != site and member.answers and not member.sealed]
+    # A node that answers may be cut off from Raft: what the leader says of it counts as well.
+    autopilot = next((member.autopilot for member in members.values() if member.active and member.autopilot), None)
+    healthy = {other: autopilot is None or autopilot.nodes.get(member.name, False) for other, member in members.items()}
+    well = [
+        other
+        for other, member in members.items()
+        if other != site and member.answers and not member.sealed and healthy[other]
+    ]
     quorum = len(members) // 2 + 1
     if len(well) < quorum:
         ill = ", ".join(other for other in members if other != site and other not in well)
         found.append(
             f"Without {site} only {len(well)} of {len(members)} members would be left, and {quorum} are needed: bring {ill} "
             "back first (playbooks/operate/show-status.yml)."
+        )
+    elif autopilot is not None and healthy.get(site) and autopilot.failure_tolerance < 1:
+        found.append(
+            f"The leader says that the cluster survives the loss of {autopilot.failure_tolerance} members: it cannot spare "
+            f"{site}; see which member is ill or does not vote yet (playbooks/operate/show-status.yml)."
         )
     for name, each in report["names"].items():
         if site not in each["candidates"]:
@@ -155,7 +167,7 @@ def _why_not(report: Report, site: str, name: str) -> str:
     under = report["sites"][site]["names"][name]
     if under["why"] or under["serving"] is not True:
         return str(under["why"] or "not seen to serve often enough yet")
-    return "its node does not answer, or is sealed"
+    return "its node does not answer, is sealed, or is cut off from the leader"
 
 
 def destinations(report: Report | None, site: str, shunned: Collection[str]) -> dict[str, list[str]]:
@@ -221,6 +233,8 @@ def ttl_left(report: Report | None, site: str) -> int:
     left = 0.0
     for each in report["names"].values():
         change = each["last_change"]
-        if change and change["source"] == site and change["phase"] == "done" and each["at"] != site:
-            left = max(left, change["at"] + each["ttl"] - report["cluster_time"])
+        if change and change["source"] == site and each["at"] != site:
+            # DNS may be seen to have changed before who moved the name says that it has: it has just now, then.
+            since = report["cluster_time"] if change["phase"] == "moving" else change["at"]
+            left = max(left, since + each["ttl"] - report["cluster_time"])
     return max(0, round(left + 1)) if left > 0 else 0

@@ -1,10 +1,12 @@
-"""Where names go before a site is stopped."""
+"""Where names go before a site is stopped, whether it can be spared, and for how long resolvers remember it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible.module_utils.egi_secrets.members import Autopilot, Member
 from ansible.module_utils.egi_secrets.operate import planned
 
 WELL = {"serving": True, "why": ""}
@@ -51,3 +53,65 @@ def test_no_name_goes_to_a_site_that_an_operator_holds() -> None:
 
 def test_where_nothing_is_known_nothing_is_moved() -> None:
     assert planned.destinations(None, "infn", ["infn"]) == {}
+
+
+# --- draining ------------------------------------------------------------------------------------------------------------
+
+FOLLOWER = Member("", answers=True, initialized=True, sealed=False, active=False, cluster_id="c", leader="l", autopilot=None)
+NAMED = report({"a": ["iisas", "infn", "ifca"]}, {"a": "iisas"})
+
+
+def members(leader: str, autopilot: Autopilot | None, **changed: dict[str, Any]) -> dict[str, Member]:
+    found = {}
+    for site in ("iisas", "infn", "ifca"):
+        leads: dict[str, Any] = {"active": True, "autopilot": autopilot} if site == leader else {}
+        found[site] = replace(FOLLOWER, name=f"vault-{site}", **leads, **changed.get(site, {}))
+    return found
+
+
+def autopilot(tolerance: int, *ill: str) -> Autopilot:
+    return Autopilot(not ill, tolerance, {f"vault-{site}": site not in ill for site in ("iisas", "infn", "ifca")})
+
+
+def test_a_site_is_spared_where_all_are_well() -> None:
+    assert planned.drain_problems(NAMED, "iisas", members("infn", autopilot(1))) == []
+    assert planned.drain_problems(NAMED, "iisas", members("iisas", autopilot(1))) == []
+
+
+@pytest.mark.parametrize("leader", ["iisas", "infn"])
+def test_who_answers_and_is_cut_off_from_the_leader_is_none_of_a_quorum(leader: str) -> None:
+    (problem,) = planned.drain_problems(NAMED, "iisas", members(leader, autopilot(0, "ifca")))
+    assert "only 1 of 3 members would be left, and 2 are needed: bring ifca back first" in problem
+
+
+def test_a_member_that_does_not_vote_yet_is_none_of_a_quorum() -> None:
+    (problem,) = planned.drain_problems(NAMED, "iisas", members("infn", autopilot(0)))
+    assert "survives the loss of 0 members: it cannot spare iisas" in problem
+
+
+def test_a_site_that_is_ill_itself_can_be_drained() -> None:
+    ill = members("infn", autopilot(0, "iisas"), iisas={"sealed": True})
+    assert planned.drain_problems(NAMED, "iisas", ill) == []
+
+
+def test_where_no_leader_says_how_the_others_are_what_they_say_counts() -> None:
+    assert planned.drain_problems(NAMED, "iisas", members("infn", None)) == []
+    (problem,) = planned.drain_problems(NAMED, "iisas", members("infn", None, ifca={"sealed": True}))
+    assert "only 1 of 3" in problem
+
+
+@pytest.mark.parametrize(
+    ("phase", "at", "wanted"),
+    [
+        ("done", 990.0, 51),
+        ("done", 930.0, 0),
+        ("moving", 990.0, 61),  # DNS was seen to have changed before the mover said so: it has just now
+        ("moving", 900.0, 61),
+        ("failed", 990.0, 51),  # its update may have arrived all the same
+    ],
+)
+def test_resolvers_remember_a_site_for_the_ttl_from_when_the_name_left_it(phase: str, at: float, wanted: int) -> None:
+    change = {"source": "iisas", "target": "infn", "phase": phase, "at": at}
+    seen = {"cluster_time": 1000.0, "names": {"a": {"at": "infn", "ttl": 60, "last_change": change}}}
+    assert planned.ttl_left(seen, "iisas") == wanted
+    assert planned.ttl_left(seen, "ifca") == 0
