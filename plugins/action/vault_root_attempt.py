@@ -27,7 +27,9 @@ _TOLD = ("failed", "msg", "unreachable", "changed", "nonce", "given", "message",
 class ActionModule(ActionBase):
     """The controller's half of vault_root_attempt."""
 
-    _VALID_ARGS: ClassVar[frozenset[str]] = frozenset([*_FOR_THE_NODE, "records", "bundle_file", "operators", "gnupg_homes"])
+    _VALID_ARGS: ClassVar[frozenset[str]] = frozenset(
+        [*_FOR_THE_NODE, "records", "now", "bundle_file", "operators", "gnupg_homes"]
+    )
     _supports_check_mode = True
     _supports_async = False
 

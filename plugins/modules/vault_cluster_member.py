@@ -46,7 +46,10 @@ RETURN = r"""
 server: {description: "Health, seal, leader, autopilot's gauges, applied index.", type: dict, returned: always}
 bundle: {description: "The copy's content, uid, gid and mode; null where there is none.", type: dict, returned: always}
 settled: {description: Whether there was nothing left to wait for., type: bool, returned: always}
-root: {description: "The record of generate-root, and the attempt that is under way.", type: dict, returned: always}
+root:
+  description: The record of generate-root, the attempt that is under way, and the node's time.
+  type: dict
+  returned: always
 waited: {description: Seconds that were waited., type: float, returned: always}
 """
 

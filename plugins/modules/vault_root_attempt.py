@@ -33,6 +33,9 @@ options:
     type: list
     elements: str
     default: []
+  now:
+    description: Time of the node that leads, in seconds since the epoch. For the action plugin; required there.
+    type: float
   bundle_file: {description: The unseal bundle on the controller. For the action plugin., type: path}
   operators:
     description: The share-holders. For the action plugin.
@@ -103,6 +106,7 @@ def main() -> None:
             "operator": {"type": "str", "required": True},
             "cancel": {"type": "bool", "default": False},
             "records": {"type": "list", "elements": "str", "default": []},
+            "now": {"type": "float"},
             "bundle_file": {"type": "path"},
             "operators": {
                 "type": "list",

@@ -10,6 +10,7 @@ import os
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -100,6 +101,7 @@ class Turns:
                     "operators": self.ceremony.operators,
                     "bundle_file": str(self.ceremony.bundle_file),
                     "records": [self.record] if self.record else [],
+                    "now": time.time(),
                     "gnupg_homes": homes,
                 },
                 self.on_the_node,
@@ -388,6 +390,61 @@ def test_killed_after_the_server_made_the_token(turns: Turns) -> None:
 
 
 @pytest.mark.long
+def test_killed_after_the_server_made_the_token_and_given_up(turns: Turns) -> None:
+    """Nobody has that token, and nothing is under way: what is given up is still revoked by the next run."""
+    first = turns.ceremony.root_token().reveal()
+    before = {token["accessor"] for token in turns.root_tokens(first)}
+    turns.turn("bob")
+    remembered = turns.record
+    assert turns.turn("alice")["complete"]
+    assert turns.token(state="absent", record=remembered).succeeded()["record"]
+    assert len(turns.root_tokens(first)) == len(before) + 1
+    assert turns.turn("alice", "bob", operator="bob")["complete"]
+    assert "a killed run left over" in str(turns.token("bob").succeeded()["messages"])
+    turns.token("bob", state="absent").succeeded()
+    assert {token["accessor"] for token in turns.root_tokens(first)} == before
+
+
+@pytest.mark.long
+def test_the_operator_is_gone_before_the_exchange(turns: Turns) -> None:
+    """Another quorum makes its own token, with which the one that nobody can open is revoked."""
+    first = turns.ceremony.root_token().reveal()
+    before = {token["accessor"] for token in turns.root_tokens(first)}
+    turns.turn("alice", "bob")
+    assert "for another operator revokes it" in turns.token("bob", state="absent").refused()
+    told = turns.turn("bob", "carol", operator="bob")
+    assert "A root token was made for alice" in str(told["messages"])
+    turns.token("bob").succeeded()
+    turns.token("bob", state="absent").succeeded()
+    assert {token["accessor"] for token in turns.root_tokens(first)} == before
+
+
+@pytest.mark.long
+def test_tokens_that_end_meanwhile_do_not_stop_the_exchange(turns: Turns) -> None:
+    """A service in use: between the list of tokens and the look at each, some end."""
+    first = turns.ceremony.root_token().reveal()
+    wanted = {"policies": ["default"], "ttl": "1s"}
+    ended = threading.Event()
+
+    def users() -> None:
+        while not ended.is_set():
+            for _ in range(20):
+                turns.network(turns.active, "POST", "auth/token/create-orphan", wanted, first)
+
+    at_work = threading.Thread(target=users)
+    at_work.start()
+    try:
+        for _ in range(3):
+            assert turns.turn("alice", "bob")["complete"]
+            told = turns.token("alice").succeeded()["messages"]
+            assert not [message for message in told if "could not be looked" in message]
+            turns.token("alice", state="absent").succeeded()
+    finally:
+        ended.set()
+        at_work.join()
+
+
+@pytest.mark.long
 def test_killed_after_the_exchange(turns: Turns) -> None:
     """The nodes still remember the token that is revoked: what was handed over is found in its file."""
     turns.turn("alice", "bob")
@@ -510,6 +567,7 @@ def test_ansible_hands_shares_over_and_shows_none(turns: Turns, tmp_path: Path) 
             "operator": "alice",
             "operators": turns.ceremony.operators,
             "bundle_file": str(turns.ceremony.bundle_file),
+            "now": time.time(),
             "gnupg_homes": turns.ceremony.homes("alice", "bob"),
         },
         "register": "done",

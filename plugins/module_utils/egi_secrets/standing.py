@@ -86,7 +86,8 @@ def root_attempt(socket: Path, path: str, record: str) -> dict[str, Any]:
         record: file of what is remembered; empty: it is not read.
 
     Returns:
-        `record`, text, and `attempt`, the server's answer, None where there is none.
+        `record`, text; `attempt`, the server's answer, None where there is none; `now`, the node's time in whole seconds
+        since the epoch: what the server tells of tokens is compared with this, and not with a controller's clock.
     """
     try:
         text = Path(record).read_text(errors="replace") if record else ""
@@ -96,4 +97,4 @@ def root_attempt(socket: Path, path: str, record: str) -> dict[str, Any]:
         attempt = json.loads((node_state.ask(socket, path) if path else None) or "null")
     except ValueError:
         attempt = None
-    return {"record": text, "attempt": attempt}
+    return {"record": text, "attempt": attempt, "now": float(int(time.time()))}

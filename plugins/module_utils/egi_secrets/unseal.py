@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from .api import Api, SealStatus, Secret, in_parallel
 from .bundle import Bundle, shares_of
 from .cluster import NodeState, by_name, observe_nodes, wedged_sentence
-from .errors import CeremonyError, NodeError, RefusedError, SecretsError, UnreachableError
+from .errors import CeremonyError, NodeError, PgpError, RefusedError, SecretsError, UnreachableError
 from .keys import KeySet, Share
 from .pgp import Keyrings
 
@@ -127,7 +127,8 @@ class ShareBox:
         self._keys = keys
         self._homes = homes
         self._keyrings = keyrings
-        self._opened: list[Secret] | None = None
+        self._opened: dict[int, Secret] = {}
+        self._unopened: dict[int, str] = {}
 
     @property
     def operators(self) -> list[str]:
@@ -140,24 +141,40 @@ class ShareBox:
         return len(self.wanted)
 
     def open(self) -> list[Secret]:
-        """Decrypt them.
+        """Decrypt those that are wanted, in order.
 
         Raises:
             PgpError: gpg could not.
         """
-        if self._opened is None:
-            keyrings = self._rings()
-            self._opened = [
-                keyrings.decrypt(share.ciphertext, share.fingerprint, f"share {share.index} of {share.operator}")
-                for share in self.wanted
-            ]
-        return self._opened
+        return [self._open(share) for share in self.wanted]
+
+    def open_what_opens(self) -> list[Secret]:
+        """Decrypt as many as are needed of those that gpg does decrypt."""
+        opened: list[Secret] = []
+        for share in self._held():
+            if len(opened) < self._keys.threshold and share.index not in self._unopened:
+                try:
+                    opened.append(self._open(share))
+                except PgpError as error:
+                    self._unopened[share.index] = str(error)
+        return opened
+
+    @property
+    def unopened(self) -> list[str]:
+        """Sentences, of shares whose key is at hand and which gpg did not decrypt: of a card that is elsewhere by now."""
+        return list(self._unopened.values())
 
     @property
     def wanted(self) -> list[Share]:
         """The shares that can be sent."""
         # A threshold of ours suffices whatever a node has already; each further one could be another PIN to type.
         return self._held()[: self._keys.threshold]
+
+    def _open(self, share: Share) -> Secret:
+        if share.index not in self._opened:
+            what = f"share {share.index} of {share.operator}"
+            self._opened[share.index] = self._rings().decrypt(share.ciphertext, share.fingerprint, what)
+        return self._opened[share.index]
 
     def _held(self) -> list[Share]:
         return shares_of(self._keys, self._rings().homes)
@@ -286,7 +303,7 @@ def run(
 
     Raises:
         CeremonyError: no node is initialised, or none answers.
-        PgpError: a share could not be decrypted.
+        PgpError: shares are at hand, and none of them could be decrypted.
     """
     states = observe_nodes(apis)
     _refuse_hopeless(states)
@@ -375,7 +392,8 @@ class _Work:
 
     def outcome(self, *, check_mode: bool) -> Outcome:
         """Sum up."""
-        messages, failures = [], []
+        messages = list(dict.fromkeys(sentence for box in self.boxes.values() for sentence in box.unopened))
+        failures = []
         for report in self.reports.values():
             messages += report.messages
             failures += report.failures
@@ -412,9 +430,16 @@ class _Work:
                 self.reports[api.node.name].failures.append(str(result))
 
     def _open_boxes(self, apis: list[Api]) -> None:
-        """Decrypt what these nodes may want, one set after the other: a person may be asked for each."""
-        for keys in {keys for api in apis for keys in self.bundle.candidates(api.node.name)}:
-            self.boxes.setdefault(keys, self.box.beside(keys)).open()
+        """Decrypt what these nodes may want, one set after the other: a person may be asked for each.
+
+        A share of one set that does not open, of a card that was replaced in a rekey, is no reason to keep back the others.
+        """
+        wanted = dict.fromkeys(keys for api in apis for keys in self.bundle.candidates(api.node.name))
+        boxes = [self.boxes.setdefault(keys, self.box.beside(keys)) for keys in wanted]
+        opened = [box.open_what_opens() for box in boxes]
+        unopened = [sentence for box in boxes for sentence in box.unopened]
+        if unopened and not any(opened):
+            raise PgpError(unopened[0])
 
     def _candidates(self, api: Api, status: SealStatus) -> list[tuple[int | None, KeySet]]:
         """Return the keys that a node may want, and how an attempt with each is marked: what is under way first."""
@@ -443,12 +468,16 @@ class _Work:
             return
         report = self.reports[api.node.name]
         candidates = self._candidates(api, status)
+        report.keys = candidates[0][1]
+        left: list[KeySet] = []
         for number, (mark, keys) in enumerate(candidates, start=1):
+            shares = self.boxes.setdefault(keys, self.box.beside(keys)).open_what_opens()
+            # An attempt with the other set that is under way is others': who has none of its shares ends it only to open.
+            if not shares or (left and status.progress and len(shares) < status.threshold):
+                left.append(keys)
+                continue
             report.keys = keys
-            box = self.boxes.setdefault(keys, self.box.beside(keys))
-            if not box.count:
-                return
-            refused = self._submit_set(api, leader, box.open(), mark, alone=len(candidates) == 1)
+            refused = self._submit_set(api, leader, shares, mark, alone=len(candidates) == 1)
             if not refused:
                 return
             if number < len(candidates):
@@ -457,6 +486,9 @@ class _Work:
                     "(or somebody else had sent a wrong one): the other set is being tried. An operator who ran this "
                     "before must run it again."
                 )
+        if left:
+            report.keys = left[0]
+            return
         raise NodeError(
             api.node.name,
             f"{api.node.name} does not accept the key that the bundle's shares make: the bundle is another "

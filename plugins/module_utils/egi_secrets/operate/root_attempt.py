@@ -150,9 +150,10 @@ def _not_ours(seen: Attempt, earlier: Sequence[str]) -> str:
         )
     whose = f"PGP key {seen.fingerprint}" if seen.fingerprint else "no PGP key"
     return (
-        f"A STRANGER began the attempt that was under way (nonce {seen.nonce}, for {whose}): none of our runs started "
-        "it. It was cancelled, no share was given to it, and ours was begun anew. Without a threshold of shares it was "
-        "worth nothing; the audit log tells from where it came (sys/generate-root/attempt)."
+        f"A STRANGER began the attempt that was under way (nonce {seen.nonce}, for {whose}): no run that the nodes know of "
+        "started it. It was cancelled, no share was given to it, and ours was begun anew. Without a threshold of shares it "
+        "was worth nothing; the audit log tells from where it came (sys/generate-root/attempt). A run of yours that was cut "
+        "off as it began, or another operator's at this moment, looks the same: run one after the other."
     )
 
 
@@ -243,8 +244,8 @@ def _refused(error: RefusedError, wrong_alone: int) -> str:
             "from before a rekey. No token was made.",
         )
     return (
-        "A share that the attempt was given is not of this cluster: the server threw all of them away, and ours were given "
-        "again. Anybody may send one; an operator who ran this before runs it again."
+        "A share that the attempt was given is not of this cluster: the server threw all of them away. Anybody may send "
+        "one; an operator who ran this before runs it again."
     )
 
 

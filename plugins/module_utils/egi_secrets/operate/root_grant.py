@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import bundle as bundles
 from ..api import Api, Secret
-from ..errors import CeremonyError, PgpError, RefusedError
+from ..errors import CeremonyError, PgpError, RefusedError, SecretsError
 from ..pgp import Keyrings, PublicKey, encrypt
 from ..reconcile.server import Server
 from ..root_token import active_node
@@ -25,8 +25,9 @@ from .root_shares import DISCARD, PLAYBOOK, moment
 
 MARK = "generate-root"  # in the metadata of the tokens that are made here
 _CONCURRENCY = 8
-_FORBIDDEN = 403
-_NOT_FOUND = 404
+# What the servers answer of an accessor whose token has ended: HashiCorp Vault 403 or 404, OpenBao 2.7.2 a bad request.
+_GONE = (403, 404)
+_GONE_REASON = "invalid accessor"
 _CLOCKS = 2.0  # seconds that the members' clocks may be apart (a ceremony refuses more than one), and times in whole seconds
 
 
@@ -76,7 +77,7 @@ def grant(apis: list[Api], record: Record, key: PublicKey, homes: list[str], pla
         made = server.write("auth/token/create-orphan", _wanted(record, place.ttl))["auth"]
         bundles.write(place.file, encrypt(Secret(str(made["client_token"])), key))
         accessor = str(made["accessor"])
-        told = _sweep(server, record, {own, accessor})
+        told = _swept(server, record, {own, accessor})
         api.revoke_token(generated)
         if api.token_policies(generated) is not None:
             raise CeremonyError(
@@ -117,7 +118,7 @@ def discard(apis: list[Api], record: Record | None, homes: list[str], file: Path
     valid = record is not None and record.granted(api.health().second)
     if record is not None and record.message:
         generated = _decrypted(base64.b64decode(record.message), record, homes, "the root token that the shares made")
-        told += _swept(api, generated, record)
+        told += _look_through(api, generated, record)
         told.append(_revoked(api, generated, "The root token that the shares made"))
     ended = record is not None and bool(record.accessor) and not valid
     if file.is_file() and not ended:  # it may be valid, whatever the nodes remember
@@ -135,17 +136,30 @@ def discard(apis: list[Api], record: Record | None, homes: list[str], file: Path
             f"This controller has no {file}: where another one ran {PLAYBOOK}, run this there too, so that no token is left "
             "in its file."
         )
-    return Outcome(None, bool(told), told)
+    left = given_up(record, float(api.health().second))
+    return Outcome(left, bool(told) or left != record, told)
 
 
-def _swept(api: Api, generated: Secret, record: Record) -> list[str]:
+def given_up(record: Record | None, now: float) -> Record | None:
+    """Return what is to be remembered of an attempt that is given up; pure.
+
+    Its last share may have been given without an answer: the token that it made is revoked by the next run, which has to
+    know since when there may be one, and which attempts a node that leads again can still have in memory.
+    """
+    if record is None or not (record.nonce or record.earlier) or record.message or record.accessor:
+        return None
+    earlier = (*record.earlier, record.nonce) if record.nonce else record.earlier
+    return replace(record, nonce="", given=(), earlier=earlier, written=now) if record.nonce else record
+
+
+def _look_through(api: Api, generated: Secret, record: Record) -> list[str]:
     """Revoke what a killed run made with the token of the shares, while that is valid."""
     if api.token_policies(generated) != ["root"]:
         return []
     with Server(api.node, api.ca_file, api.timeout, _CONCURRENCY) as server:
         server.act_with(generated)
         own = str((server.read("auth/token/lookup-self") or {}).get("accessor"))
-        return _sweep(server, record, {own})
+        return _swept(server, record, {own})
 
 
 def _revoked(api: Api, token: Secret, what: str) -> str:
@@ -195,6 +209,17 @@ def _resumed(api: Api, record: Record, homes: list[str], place: Place) -> Outcom
     return Outcome(done, True, [handed_over(done, place)])
 
 
+def _swept(server: Server, record: Record, keep: set[str]) -> list[str]:
+    """As `_sweep`; the token of the shares, which never ends, is revoked in any case, so what fails here is only told of."""
+    try:
+        return _sweep(server, record, keep)
+    except SecretsError as error:
+        return [
+            f"Not all tokens could be looked through ({str(error).rstrip('.')}): what an earlier run left over when it was "
+            f"killed may still be valid. The next {PLAYBOOK} looks through them again."
+        ]
+
+
 def _sweep(server: Server, record: Record, keep: set[str]) -> list[str]:
     """Revoke what runs of this operator's attempt left over when they were killed, and tell of other root tokens."""
     told = []
@@ -225,7 +250,7 @@ def _by_accessor(server: Server, accessor: str) -> dict[str, Any]:
     try:
         answer = server.write("auth/token/lookup-accessor", {"accessor": accessor})
     except RefusedError as error:  # it ended meanwhile
-        if error.status in (_FORBIDDEN, _NOT_FOUND):
+        if error.status in _GONE or any(_GONE_REASON in reason for reason in error.reasons):
             return {}
         raise
     return dict(answer.get("data") or {})
@@ -242,8 +267,9 @@ def _decrypted(message: bytes, record: Record | None, homes: list[str], what: st
             "older than vault_cluster_root_token_ttl. Until then nothing is forgotten."
         )
     if not rings.holds(record.fingerprint):
+        lost = f" Where that key is lost, {PLAYBOOK} for another operator revokes it." if record.message else ""
         raise CeremonyError(
             f"{what[0].upper()}{what[1:]} is encrypted to {record.operator} ({record.fingerprint}), whose secret key is "
-            f"in no keyring at hand: let {record.operator} run this."
+            f"in no keyring at hand: let {record.operator} run this.{lost}"
         )
     return rings.decrypt(message, record.fingerprint, what)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -56,9 +55,11 @@ def go_on(
         Operator(each["name"], each["pgp_key_file"], int(each.get("shares", 1))) for each in given.get("operators") or []
     ]
     whom = recipient(str(given["operator"]), operators, bundle)
-    record = continued(newest(given.get("records") or []), whom, bundle, float(int(time.time())))
+    remembered = newest(given.get("records") or [])
+    record = continued(remembered, whom, bundle, float(given["now"]))
+    messages = [displaced(remembered)] if remembered is not None and remembered.message and not record.message else []
     if record.message or check_mode:
-        return told(record, bundle, changed=check_mode, messages=[])
+        return told(record, bundle, changed=check_mode, messages=messages)
     rings = Keyrings.open([str(home) for home in given.get("gnupg_homes") or []])
     answer = on_the_node(
         {
@@ -72,7 +73,7 @@ def go_on(
     )
     if answer.get("failed") or "nonce" not in answer:
         return answer
-    return told(after(record, answer), bundle, changed=bool(answer["changed"]), messages=answer["messages"])
+    return told(after(record, answer), bundle, changed=bool(answer["changed"]), messages=messages + answer["messages"])
 
 
 def told(record: Record, bundle: Bundle, *, changed: bool, messages: list[str]) -> dict[str, Any]:
@@ -117,8 +118,11 @@ def recipient(name: str, operators: Sequence[Operator], bundle: Bundle) -> Recip
 def continued(record: Record | None, whom: Recipient, bundle: Bundle, now: float) -> Record:
     """Return the record to go on from, a fresh one where there is none; pure.
 
+    A token that was made for somebody else and never exchanged keeps nobody out: whoever has a threshold of shares makes
+    another one, with which that one is revoked, by its time.
+
     Raises:
-        CeremonyError: an attempt or a token of another operator is under way, or a token of this one.
+        CeremonyError: an attempt of another operator is under way, or a token is out.
     """
     fresh = Record(whom.name, whom.key.fingerprint, bundle.bundle_id, since=now, written=now)
     if record is None:
@@ -131,14 +135,24 @@ def continued(record: Record | None, whom: Recipient, bundle: Bundle, now: float
         )
     if record.accessor:
         return fresh
-    if record.operator != whom.name and (record.collecting or record.message):
+    if record.operator != whom.name and record.collecting:
         raise CeremonyError(
             f"An attempt for {record.operator} is under way since {moment(record.since)}: go on with "
             f"-e operator={record.operator}, or give it up with {DISCARD}."
         )
-    if record.bundle_id != bundle.bundle_id or record.fingerprint != whom.key.fingerprint:
-        return replace(fresh, since=record.since, message=record.message)
-    return record
+    if (record.operator, record.fingerprint, record.bundle_id) == (whom.name, whom.key.fingerprint, bundle.bundle_id):
+        return record
+    earlier = (*record.earlier, record.nonce) if record.nonce else record.earlier
+    message = record.message if record.fingerprint == whom.key.fingerprint else ""
+    return replace(fresh, since=record.since, earlier=earlier, message=message)
+
+
+def displaced(record: Record) -> str:
+    """Say what becomes of a token that was made and never exchanged; pure."""
+    return (
+        f"A root token was made for {record.operator} ({record.fingerprint}) and not exchanged: nobody uses it, and the one "
+        "that is made now revokes it."
+    )
 
 
 def at_hand(bundle: Bundle, record: Record, rings: Keyrings, required: int) -> list[Share]:

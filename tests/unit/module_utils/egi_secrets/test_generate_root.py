@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import pytest
-from ansible.module_utils.egi_secrets.errors import NodeError, RefusedError
+from ansible.module_utils.egi_secrets.errors import CeremonyError, NodeError, RefusedError
 from ansible.module_utils.egi_secrets.operate import root_record, root_shares, root_status
 from ansible.module_utils.egi_secrets.operate.root_attempt import Attempt, Share, Wanted, pursue, turn, why_afresh
-from ansible.module_utils.egi_secrets.operate.root_grant import left_over
+from ansible.module_utils.egi_secrets.operate.root_grant import _swept, given_up, left_over
 from ansible.module_utils.egi_secrets.operate.root_record import Record
 from hypothesis import given
 from hypothesis import strategies as st
@@ -201,6 +203,90 @@ def test_what_a_killed_run_left_over() -> None:
     assert not left_over({**made, "creation_time": 50}, RECORD)
     assert not left_over({**made, "path": "auth/token/create"}, RECORD)
     assert left_over({**made, "path": "auth/token/create-orphan", "meta": {"made_by": "generate-root"}}, RECORD)
+
+
+BOB_WANTS = root_shares.Recipient("bob", SimpleNamespace(fingerprint=THEIRS))  # type: ignore[arg-type]
+ALICE_WANTS = root_shares.Recipient("alice", SimpleNamespace(fingerprint=OURS))  # type: ignore[arg-type]
+
+
+def goes_on(record: Record, whom: root_shares.Recipient, bundle_id: str = RECORD.bundle_id) -> Record:
+    return root_shares.continued(record, whom, SimpleNamespace(bundle_id=bundle_id), 400.0)  # type: ignore[arg-type]
+
+
+def test_who_goes_on_with_what_is_remembered() -> None:
+    begun = replace(RECORD, nonce="n", given=(2,), earlier=("m",))
+    assert goes_on(begun, ALICE_WANTS) == begun
+    with pytest.raises(CeremonyError, match="An attempt for alice is under way"):
+        goes_on(begun, BOB_WANTS)
+    with pytest.raises(CeremonyError, match="alice has a root token until"):
+        goes_on(replace(RECORD, accessor="a", expires=500.0), BOB_WANTS)
+
+
+def test_after_a_rekey_the_attempt_is_still_known_as_ours() -> None:
+    begun = replace(RECORD, nonce="n", given=(2,), earlier=("m",))
+    on = goes_on(begun, ALICE_WANTS, bundle_id="c" * 64)
+    assert (on.nonce, on.given, on.earlier, on.since) == ("", (), ("m", "n"), begun.since)
+
+
+def test_a_token_that_its_operator_cannot_open_any_more_keeps_nobody_out() -> None:
+    made = replace(RECORD, nonce="n", given=(2, 1), message="x")
+    on = goes_on(made, BOB_WANTS)
+    assert (on.operator, on.message, on.nonce, on.since) == ("bob", "", "", made.since)
+    assert left_over({"path": "auth/token/root", "creation_time": made.since + 50}, on)
+    assert goes_on(made, ALICE_WANTS) == made
+
+
+def test_what_is_given_up_is_still_revoked_by_the_next_run() -> None:
+    begun = replace(RECORD, nonce="n", given=(2,), earlier=("m",))
+    left = given_up(begun, 300.0)
+    assert left == replace(begun, nonce="", given=(), earlier=("m", "n"), written=300.0)
+    assert given_up(left, 310.0) == left
+    on = goes_on(left, BOB_WANTS)
+    assert (on.operator, on.since, on.earlier) == ("bob", begun.since, ("m", "n"))
+
+
+def test_what_has_ended_is_forgotten() -> None:
+    assert given_up(None, 300.0) is None
+    assert given_up(replace(RECORD, nonce="n", message="x"), 300.0) is None
+    assert given_up(replace(RECORD, earlier=("m",), accessor="a", expires=500.0), 300.0) is None
+
+
+class Tokens:
+    """A server with tokens, some of which end between the list and the look."""
+
+    def __init__(self, ended: RefusedError) -> None:
+        self.ended = ended
+        self.revoked: list[str] = []
+
+    def names(self, _: str) -> list[str]:
+        return ["gone", "left", "users"]
+
+    def each(self, names: list[str], call: Callable[[str], object]) -> list[object]:
+        return [call(name) for name in names]
+
+    def write(self, path: str, body: dict[str, str]) -> dict[str, object]:
+        if path.endswith("revoke-accessor"):
+            self.revoked.append(body["accessor"])
+            return {}
+        if body["accessor"] == "gone":
+            raise self.ended
+        policies = ["root"] if body["accessor"] == "left" else ["default"]
+        return {
+            "data": {"accessor": body["accessor"], "policies": policies, "path": "auth/token/root", "creation_time": 150}
+        }
+
+
+@pytest.mark.parametrize(("status", "reason"), [(400, "invalid accessor"), (403, "bad token"), (404, "no such token")])
+def test_a_token_that_ends_meanwhile_is_passed_over(status: int, reason: str) -> None:
+    server = Tokens(RefusedError("n1", status, [reason], "n1 refused."))
+    told = _swept(server, RECORD, set())  # type: ignore[arg-type]
+    assert server.revoked == ["left"]
+    assert "left over is revoked" in told[0]
+
+
+def test_what_could_not_be_looked_through_is_told_and_stops_nothing() -> None:
+    told = _swept(Tokens(RefusedError("n1", 500, ["storage is gone"], "n1: storage is gone.")), RECORD, set())  # type: ignore[arg-type]
+    assert "Not all tokens could be looked through (n1: storage is gone)" in told[0]
 
 
 @pytest.mark.parametrize(
