@@ -50,7 +50,7 @@ path "sys/rotate/root/update" {
 }
 
 path "sys/rotate/root/verify" {
-  capabilities = ["create", "read", "update", "sudo"]
+  capabilities = ["create", "read", "update", "delete", "sudo"]
 }
 
 # Encrypt what is written from now on with a new key.

@@ -9,15 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.egi_secrets.api import Secret
 from ansible.module_utils.egi_secrets.reconcile.server import Server as Client
 
 from tests.integration.ceremony import Ceremony
-from tests.integration.modules import Result, run_module
+from tests.integration.modules import REPOSITORY, Result, run_module
 from tests.integration.servers import Authority, Cluster, wait_for
 from tests.pgp_homes import PgpHome
 
 STEPS = ("begin", "give", "verify", "close")
 INIT = "sys/rotate/root/init"
+
+
+def operators_token(ceremony: Ceremony) -> Secret:
+    """Return a token that may do what the role of operators may, and no more."""
+    root = ceremony.client(ceremony.cluster.servers[0])
+    root.write("sys/policies/acl/operator", {"policy": (REPOSITORY / "files/policies/operator.hcl").read_text()})
+    made = root.write("auth/token/create-orphan", {"policies": ["operator"], "ttl": "2h"})
+    return Secret(str(made["auth"]["client_token"]))
 
 
 class Rekey:
@@ -26,7 +35,7 @@ class Rekey:
     def __init__(self, ceremony: Ceremony) -> None:
         self.ceremony = ceremony
         self.cluster = ceremony.cluster
-        self.root = ceremony.root_token()
+        self.token = operators_token(ceremony)
         self.operators = ceremony.operators
         self.copies = {server.name: ceremony.bundle_file.read_text() for server in self.cluster.servers}
 
@@ -47,7 +56,7 @@ class Rekey:
             "threshold": 2,
             "bundle_file": str(self.ceremony.bundle_file),
             "gnupg_homes": self.ceremony.homes(*names),
-            "token": self.root.reveal(),
+            "token": self.token.reveal(),
             "step": step,
         }
         return self.ceremony.run("rekey", **{**given, **arguments})
@@ -63,7 +72,7 @@ class Rekey:
         return "\n".join(told)
 
     def client(self, name: str) -> Client:
-        return self.ceremony.client(self.cluster[name], self.root)
+        return self.ceremony.client(self.cluster[name], self.token)
 
     def leader(self) -> str:
         found: list[str] = []
@@ -81,7 +90,7 @@ class Rekey:
             "vault_step_down",
             nodes=self.cluster.arguments,
             ca_file=str(self.cluster.ca_file),
-            token=self.root.reveal(),
+            token=self.token.reveal(),
             node=leader,
         ).succeeded()
 
@@ -407,7 +416,7 @@ def test_copies_that_are_behind_are_brought_up_and_strangers_refused(rekey: Reke
 def test_nothing_secret_is_printed(rekey: Rekey) -> None:
     rekey.run("alice", "bob", anew=True)
     printed = "".join(rekey.ceremony.outputs)
-    secrets = [rekey.ceremony.clear_share(number).reveal() for number in (1, 2, 3)] + [rekey.root.reveal()]
+    secrets = [rekey.ceremony.clear_share(number).reveal() for number in (1, 2, 3)] + [rekey.token.reveal()]
     assert [secret for secret in secrets if secret in printed] == []
 
 
@@ -415,7 +424,7 @@ def test_the_encryption_key_is_rotated(rekey: Rekey) -> None:
     given: dict[str, Any] = {
         "nodes": rekey.cluster.arguments,
         "ca_file": str(rekey.cluster.ca_file),
-        "token": rekey.root.reveal(),
+        "token": rekey.token.reveal(),
     }
     foreseen = run_module("vault_rotate_key", check_mode=True, **given).succeeded()
     done = run_module("vault_rotate_key", **given).succeeded()

@@ -379,10 +379,37 @@ def archive(path: Path, bundle: Bundle, keys: KeySet) -> Path:
     Raises:
         OSError: the disk is full or the directory is not writable.
     """
-    kept = replace(bundle, threshold=keys.threshold, shares=keys.shares, serial=0, replaces=(), pending=None, previous=None)
     place = retired_file(path, keys.key_id)
-    write(place, kept.render())
+    write(place, _bare(bundle, keys).render())
     return place
+
+
+def archive_abandoned(path: Path, old: Bundle, new: Bundle) -> None:
+    """Keep keys that a rekey gives up after they could have come into force, in a file of their own beside the bundle.
+
+    Nothing needs them, as far as the servers tell. Should that ever turn out to be wrong, these shares open the cluster.
+
+    Args:
+        path: the bundle file.
+        old: what it holds.
+        new: what it is about to hold.
+
+    Raises:
+        OSError: the disk is full or the directory is not writable.
+    """
+    if old.pending is None or not old.pending.closing:
+        return
+    keys = old.pending.keys
+    known = {new.bundle_id, *(each.bundle_id for each in new.replaces)}
+    if new.pending is not None and new.pending.shares:
+        known.add(new.pending.keys.key_id)
+    if keys.key_id not in known:
+        write(path.with_name(f"{path.stem}.abandoned-{keys.key_id[:12]}{path.suffix}"), _bare(old, keys).render())
+
+
+def _bare(bundle: Bundle, keys: KeySet) -> Bundle:
+    """Return a bundle of its cluster's other keys, without what is told of a rekey; pure."""
+    return replace(bundle, threshold=keys.threshold, shares=keys.shares, serial=0, replaces=(), pending=None, previous=None)
 
 
 def shares_of(keys: KeySet, fingerprints: Iterable[str]) -> list[Share]:

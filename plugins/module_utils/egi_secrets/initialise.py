@@ -206,6 +206,8 @@ def run(apis: list[Api], plan: Plan, bundle_file: str, node_bundles: Mapping[str
             bundles.prepare_directory(path)
             if own is not None and own.bundle.bundle_id != kept.bundle_id:
                 _archive(path, own.bundle)
+            if own is not None:
+                _archive_abandoned(path, own.bundle, kept)
             _write(path, text)
         warnings = [*compare_with_inventory(kept, plan), *warned]
         return Outcome(changed, kept, before, kept.summary(), [*messages, *proven], warnings)
@@ -263,6 +265,16 @@ def _archive(path: Path, replaced: Bundle) -> None:
         raise BundleError(
             f"The keys that a rekey replaced could not be kept beside {path} ({error.strerror}): they open older snapshots; "
             "make its directory writable and run again."
+        ) from None
+
+
+def _archive_abandoned(path: Path, own: Bundle, kept: Bundle) -> None:
+    try:
+        bundles.archive_abandoned(path, own, kept)
+    except OSError as error:
+        raise BundleError(
+            f"The keys that a rekey gave up could not be kept beside {path} ({error.strerror}): make its directory writable "
+            "and run again."
         ) from None
 
 

@@ -31,7 +31,7 @@ from ..products import Product
 from ..raft import ELECTION
 from ..unseal import ShareBox
 from . import session
-from .rekey_plan import Decision, Wanted, decide
+from .rekey_plan import Decision, Wanted, decide, wants
 from .rekey_server import Attempt, Given, RekeyServer
 
 PLAYBOOK = "playbooks/operate/rekey.yml"
@@ -101,8 +101,8 @@ def run(
         status = leader.seal_status()
         decision = decide(bundle, wanted, attempt, (status.threshold, status.shares))
         outcome = Outcome(bundle, bundle)
-        if decision.do in ("begin", "begin proof"):
-            _refuse_unfit(request, bundle, decision)
+        if step == "begin" and decision.do == "begin":
+            _refuse_unfit(request, bundle)
         work = _Work(path, request, keys, wanted, apis, leader, rekey, outcome)
         if check_mode:
             work.foretell(decision)
@@ -131,12 +131,12 @@ def _wanted(request: Request, keys: Mapping[str, PublicKey]) -> Wanted:
     return Wanted(request.threshold, holders, request.anew)
 
 
-def _refuse_unfit(request: Request, bundle: Bundle, decision: Decision) -> None:
+def _refuse_unfit(request: Request, bundle: Bundle) -> None:
     """Refuse what would be regretted before anything has begun: a bad key shows only when the last share is in."""
     _, unfit, wrong = check_keys(request.operators, request.key_min_days, datetime.datetime.now(datetime.UTC))
     if unfit or wrong:
         raise CeremonyError(" ".join([*wrong, *unfit, "No rekey was begun; the old shares are valid."]))
-    if bundle.previous is not None and decision.do == "begin":
+    if bundle.previous is not None:
         raise CeremonyError(
             f"{', '.join(bundle.previous.unproven)} may still want the keys from before the last rekey, so no other is "
             "begun: start that node, open it (playbooks/operate/unseal.yml), and run this again when it has caught up. A "
@@ -237,7 +237,9 @@ class _Work:
         if decision.do == "begin":
             self._write(pending=Pending(self._attempt(), _now()))
         elif decision.do == "begin proof":
-            self._write(pending=replace(self.pending, proof=self._attempt(), proving=self.pending.proving or "new"))
+            # A set of other numbers than the server asks for might never be complete.
+            first = "new" if self.pending.keys.numbers == self.bundle.keys.numbers else "old"
+            self._write(pending=replace(self.pending, proof=self._attempt(), proving=self.pending.proving or first))
         elif decision.do == "switch":
             self._switch()
         elif decision.do == "nothing":
@@ -323,8 +325,12 @@ class _Work:
         if proved == "new" or proof is None:
             self.server.cancel()  # what the proof has dealt is not needed
             self._switch()
-        else:
+        elif wants(self.bundle, self.wanted):
             self._write(pending=Pending(proof, self.pending.started, self._dealt(proof, given)))
+        else:
+            self.server.cancel()
+            self._write(pending=None)
+            self.outcome.messages.append("The old shares are in force, and the keys are as the inventory wants them.")
 
     def _verify(self, attempt: Attempt) -> None:
         """Give new shares, all but the one that completes them; say in the bundle that that one may be given."""
@@ -343,8 +349,6 @@ class _Work:
         if self.pending.closing and held and progress == keys.threshold - 1:
             given = self._give_new(progress, held[:1], box)
             progress = given.progress
-        elif self.pending.closing:  # the server has just said that it is not complete, and who is here cannot complete it
-            self._write(pending=replace(self.pending, closing=False))
         if self.bundle.pending is not None:
             everyone = ShareBox(keys, self.request.gnupg_homes)
             self._missing(keys, everyone, keys.threshold - progress, "To verify the new shares, it")
@@ -450,6 +454,7 @@ class _Work:
 
     def _save(self, bundle: Bundle) -> None:
         try:
+            bundles.archive_abandoned(self.path, self.bundle, bundle)
             bundles.write(self.path, bundle.render())
         except OSError as error:
             raise BundleError(

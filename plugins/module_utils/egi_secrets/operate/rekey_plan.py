@@ -65,7 +65,7 @@ def decide(bundle: Bundle, wanted: Wanted, attempt: Attempt | None, numbers: tup
         return _afresh(bundle, wanted, attempt, "")
     ours = attempt if attempt is not None and attempt.is_ours(pending.attempt) else None
     if pending.closing and not (ours and ours.verifying):
-        return _settle(bundle, pending, attempt, wanted, numbers)
+        return _settle(bundle, pending, attempt, numbers)
     if ours is None:
         why = "The server forgot the attempt, as it does when another node leads: it begins again. The old shares are valid."
         return _afresh(bundle, wanted, attempt, why)
@@ -76,7 +76,7 @@ def _go_on(bundle: Bundle, pending: Pending, attempt: Attempt, wanted: Wanted) -
     """The server has the attempt that the bundle tells of."""
     if not wanted.is_of_attempt(pending):
         why = "The inventory wants other keys than those that were being dealt: that is cancelled. The old shares are valid."
-        return Decision("begin" if _wants(bundle, wanted) else "nothing", why, cancel=True)
+        return Decision("begin" if wants(bundle, wanted) else "nothing", why, cancel=True)
     if pending.shares and attempt.verifying:
         return Decision("verify")
     if pending.shares or attempt.verifying:
@@ -85,7 +85,7 @@ def _go_on(bundle: Bundle, pending: Pending, attempt: Attempt, wanted: Wanted) -
     return Decision("give")
 
 
-def _wants(bundle: Bundle, wanted: Wanted) -> bool:
+def wants(bundle: Bundle, wanted: Wanted) -> bool:
     """Whether there is anything to do. Who goes on with what another began anew need not say so again."""
     begun = bundle.pending is not None and wanted.is_of_attempt(bundle.pending)
     return begun or wanted.anew or not wanted.is_of(bundle.keys)
@@ -93,20 +93,17 @@ def _wants(bundle: Bundle, wanted: Wanted) -> bool:
 
 def _afresh(bundle: Bundle, wanted: Wanted, attempt: Attempt | None, why: str) -> Decision:
     """Begin, where anything is wanted; whatever attempt there is is not ours."""
-    do: Do = "begin" if _wants(bundle, wanted) else "nothing"
+    do: Do = "begin" if wants(bundle, wanted) else "nothing"
     if attempt is None:
         return Decision(do, why)
     return Decision(do, f"{foreign(attempt)} {why}".strip(), cancel=True)
 
 
-def _settle(bundle: Bundle, pending: Pending, attempt: Attempt | None, wanted: Wanted, numbers: tuple[int, int]) -> Decision:
+def _settle(bundle: Bundle, pending: Pending, attempt: Attempt | None, numbers: tuple[int, int]) -> Decision:
     """Find out which keys are in force, when the last share of the verification may have arrived."""
-    old, new = bundle.keys.numbers, pending.keys.numbers
-    if old != new and numbers == new:
+    if numbers == pending.keys.numbers != bundle.keys.numbers:
         return Decision("switch", cancel=attempt is not None)
-    if old != new and numbers == old:
-        why = "The verification was not completed: it begins again. The old shares are valid."
-        return _afresh(bundle, wanted, attempt, why)
+    # The server takes up its new numbers last of all: that they are the old ones proves nothing.
     why = (
         "The last share of the verification was on its way when a run ended, and the server has no attempt any more: a "
         "threshold of shares is asked for once more, to see which ones are in force."

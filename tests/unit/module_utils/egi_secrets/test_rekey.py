@@ -19,7 +19,7 @@ from ansible.module_utils.egi_secrets.bundle import Bundle, RootToken
 from ansible.module_utils.egi_secrets.errors import CeremonyError, RefusedError
 from ansible.module_utils.egi_secrets.keys import Holder, KeySet, Ours, Pending, Previous, Share
 from ansible.module_utils.egi_secrets.operate import rekey, session
-from ansible.module_utils.egi_secrets.operate.rekey_plan import Decision, Wanted, decide
+from ansible.module_utils.egi_secrets.operate.rekey_plan import Wanted, decide
 from ansible.module_utils.egi_secrets.operate.rekey_server import Attempt
 from ansible.module_utils.egi_secrets.pgp import PublicKey
 from ansible.module_utils.egi_secrets.preflight import Operator
@@ -474,6 +474,75 @@ def test_keys_that_are_neither_are_told_by_a_threshold_of_one_keyboard(tmp_path:
     assert world.newest().pending
 
 
+def closing_on_two_controllers(place: Path) -> World:
+    """A run at b sees that nobody there has the last share, and dies; one at a gives it, and its answer is lost."""
+    world = world_in(place)
+    world.run("a", PEOPLE, 2, anew=True, steps=STEPS[:3])
+    pending = world.newest().pending
+    assert pending
+    verified = PEOPLE[pending.verified[0] - 1]
+    with suppress(CutError):
+        world.run("b", (verified,), 2, reached=0)
+    for fuse in range(1, 12):
+        if world.truth == "k0":
+            with suppress(CutError):
+                world.run("a", PEOPLE, 2, fuse=fuse)
+            world.fuse = -1
+    assert world.truth != "k0"
+    return world
+
+
+def test_what_one_controller_gave_up_hoping_for_another_may_have_done(tmp_path: Path) -> None:
+    world = closing_on_two_controllers(tmp_path)
+    assert_safe(world)
+    with suppress(CutError):
+        world.run("b", ("alice",), 2)
+    assert_safe(world)
+    assert_converges(world, 2)
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_old_numbers_prove_nothing(tmp_path: Path, arrived: bool, in_turn: bool) -> None:
+    """The server takes up its numbers last of all: it may die between the keys and those. They are asked for by shares."""
+    world = world_in(tmp_path)
+    world.run("a", PEOPLE, 3, steps=STEPS[:3])
+    if arrived:
+        (rotation,) = world.attempts.values()
+        world.truth = rotation.dealt
+    world.leader = "n2"
+    for people in [(person,) for person in PEOPLE] * 3 if in_turn else [PEOPLE] * 2:
+        with suppress(CeremonyError):
+            world.run("b", people, 3)
+        assert_safe(world)
+    if not arrived:
+        assert_converges(world)
+
+
+def test_a_rekey_that_is_given_up_in_doubt_ends_with_the_keys_in_force(tmp_path: Path) -> None:
+    world = world_in(tmp_path)
+    world.run("a", PEOPLE, 3, steps=STEPS[:3])
+    abandoned = world.newest().pending
+    world.leader = "n2"
+    told = world.run("b", PEOPLE, 2)
+    assert "The old shares are in force, and the keys are as the inventory wants them." in told
+    final = world.newest()
+    assert (final.bundle_id, final.pending) == (OLD.bundle_id, None)
+    assert not world.attempts.get("n2")
+    assert abandoned
+    (kept,) = world.controllers["b"].parent.glob("*.abandoned-*")
+    assert bundles.parse(kept.read_text(), "here").keys == abandoned.keys
+    world.run("a", ("alice",), 2)
+    bundles.archive_abandoned(world.controllers["a"], replace(OLD, pending=abandoned), final)
+    assert len(list(world.controllers["a"].parent.glob("*.abandoned-*"))) == 1
+
+
+def test_keys_that_came_into_force_are_not_called_abandoned(tmp_path: Path) -> None:
+    world = world_in(tmp_path)
+    world.run("a", PEOPLE, 3)
+    assert not list(tmp_path.rglob("*.abandoned-*"))
+
+
 # --- single decisions ---------------------------------------------------------------------------------------------------
 
 OLD = first_bundle()
@@ -518,10 +587,10 @@ def test_what_is_next(bundle: Bundle, wanted: Wanted, attempt: Attempt | None, d
     assert (decision.do, decision.cancel) == (do, cancel)
 
 
-def test_other_numbers_tell_which_keys_are_in_force() -> None:
+def test_new_numbers_tell_which_keys_are_in_force_and_old_ones_do_not() -> None:
     closing = replace(OLD, serial=3, pending=Pending(Ours("a1", 3, HOLDERS), "2026-11-23T00:00:00Z", DEALT, closing=True))
     assert decide(closing, Wanted(3, HOLDERS), None, (3, 3)).do == "switch"
-    assert decide(closing, Wanted(3, HOLDERS), None, (2, 3)).do == "begin"
+    assert decide(closing, Wanted(3, HOLDERS), None, (2, 3)).do == "begin proof"
 
 
 def test_every_stage_of_a_rekey_is_kept_in_the_bundle() -> None:
@@ -582,4 +651,4 @@ def test_a_rekey_is_refused_while_a_node_may_want_older_keys() -> None:
     request = rekey.Request([], 3, 90, "", [], anew=False)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(CeremonyError, match="n3 may still want"):
         patch.setattr(rekey, "check_keys", lambda *_: ({}, [], []))
-        rekey._refuse_unfit(request, bundle, Decision("begin"))
+        rekey._refuse_unfit(request, bundle)
