@@ -33,7 +33,11 @@ options:
       remembers: {description: Whether its disk holds a log of Raft; null where it cannot be reached., type: bool}
   remove: {description: Raft node ids whose removal the operator consents to., type: list, elements: str, default: []}
   wipe: {description: "Whether the disks of these may be emptied, where they are no members.", type: bool, default: false}
-  known: {description: Names of all hosts of the inventory., type: list, elements: str, default: []}
+  known:
+    description: Names and Raft node ids of the inventory's members, and of hosts that it has for those that leave.
+    type: list
+    elements: str
+    default: []
   act: {description: "The peer to remove. Empty only tells.", type: str, default: ""}
   patience: {description: Seconds to wait at most for what passes by itself., type: float, default: 60}
 extends_documentation_fragment: [egi_secrets, egi_secrets.login]

@@ -22,6 +22,7 @@ from ..raft import BEHIND
 
 # A cluster that is to survive the loss of one.
 ENOUGH = 3
+DEAD = "it is dead"  # why a peer is removed before others join
 
 
 class Kind(StrEnum):
@@ -64,6 +65,7 @@ class Peer:
         healthy: autopilot's verdict.
         leader: it leads.
         index: last entry that it is known to have.
+        answers: its own API says that it serves, whatever the leader hears of it.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Peer:
     healthy: bool = True
     leader: bool = False
     index: int = 0
+    answers: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Wish:
     Attributes:
         remove: Raft node ids whose removal they consent to.
         empty: whether the disks of these may be emptied, of hosts that are no members (any more).
-        known: names of all hosts in the inventory, members or not.
+        known: names and Raft node ids of the inventory's members, and of hosts that it has for those that leave.
     """
 
     remove: tuple[str, ...] = ()
@@ -190,7 +193,8 @@ def notes(hosts: Sequence[Host], peers: Sequence[Peer] | None, wish: Wish) -> li
         if name in view.peers and name in view.hosts and name not in view.doomed
     ]
     later = [
-        f"{host.name} cannot be reached, and is added by a later run: install it, and run this again."
+        f"{host.name} cannot be reached by SSH (UNREACHABLE above says why: a machine that was installed anew has another "
+        "host key), and is added by a later run: install it, and run this again."
         for host in hosts
         if host.name in wish.remove and host.remembers is None and not host.serves
     ]
@@ -201,7 +205,13 @@ def notes(hosts: Sequence[Host], peers: Sequence[Peer] | None, wish: Wish) -> li
         for name in wish.remove
         if name not in view.peers and name not in wish.known
     ]
-    return kept + later + gone
+    strangers = [
+        f"No host of the inventory's groups vault and spare stands for {name}, so nothing is stopped there: switch it off "
+        "where it still runs."
+        for name in view.doomed
+        if name not in wish.known
+    ]
+    return kept + later + gone + strangers
 
 
 def plan(hosts: Sequence[Host], peers: Sequence[Peer] | None, wish: Wish) -> list[Step]:
@@ -287,8 +297,8 @@ class _View:
                 Kind.REFUSE,
                 forgotten[0],
                 f"{forgotten[0]} is a member that lives, and the inventory has it no more: the members' firewalls would "
-                f"shut it out before {added[0]} votes in its place. Put it back into the inventory, outside of the group "
-                "vault (such as into a group spare), until it has left.",
+                f"shut it out before {added[0]} votes in its place. Put it into the inventory's group spare until it has "
+                "left.",
             )
         return None
 
@@ -317,10 +327,17 @@ class _View:
                 )
             if peer.healthy and peer.voter:
                 continue
+            if peer.answers and peer.voter:
+                return Step(
+                    Kind.WAIT,
+                    name,
+                    f"Autopilot calls {name} unhealthy, and it answers as a member that works: it lives, and leaves "
+                    "after the others are well. Mend the way between it and the leader, or stop its server if that is lost.",
+                )
             short = self._short_of(name)
             if short:  # a node that has just taken over has to hear of the others first
                 return Step(Kind.WAIT, name, short)
-            return Step(Kind.REMOVE, name, "it is dead" if not peer.healthy else "it has no vote")
+            return Step(Kind.REMOVE, name, DEAD if not peer.healthy else "it has no vote")
         return None
 
     def unwell(self) -> Step | None:
@@ -396,7 +413,11 @@ class _View:
         host = self.hosts.get(peer.name)
         also = f" Where it is lost for good: -e remove={peer.name}." if host and host.lost else ""
         if not peer.healthy:
-            state = f"it is {host.role}" if host is not None and not host.serves else "see its journal, disk and clock"
+            state = (
+                f"it is {host.role}"
+                if host is not None and not host.serves
+                else "see its journal, disk and clock; where its address changed, playbooks/site.yml lets it in"
+            )
             return f"Autopilot calls {peer.name} unhealthy ({state}): nothing else is changed until it is well.{also}"
         if not peer.voter:
             return f"{peer.name} does not vote yet."

@@ -13,10 +13,13 @@ from ..errors import MembershipError
 from ..reconcile.server import Server
 from . import leadership, session
 from .gate import AUTOPILOT, Leader
-from .membership import Host, Kind, Peer, Step, Wish, decide, notes, peers_of, plan
+from .membership import DEAD, Host, Kind, Peer, Step, Wish, decide, notes, peers_of, plan
 
 _PAUSE = 0.3
 _SETTLE = 15.0  # seconds for Raft to commit a removal
+_STEADY = (
+    10.0  # seconds for which a peer that is removed as dead has to seem so: a new leader hears of the others one by one
+)
 _CONFIGURATION = "sys/storage/raft/configuration"
 
 
@@ -94,6 +97,9 @@ def remove(question: Question, name: str) -> leadership.Handover | None:
         with session.as_operator(question.params, leader) as server:
             handover = leadership.hand_over(server, question.apis, name)
         step = _next(question, patience=_SETTLE)  # the new leader's autopilot has to hear of the others first
+    if step == Step(Kind.REMOVE, name, DEAD):
+        time.sleep(_STEADY)
+        step = _next(question, patience=0)
     if (step.kind, step.name) != (Kind.REMOVE, name):
         why = step.why or f"By now, what comes first is to {step.kind} {step.name}."
         raise MembershipError(f"{name} is not removed: {why} Run this again.")
@@ -119,7 +125,8 @@ def _look(question: Question, leader: Leader) -> tuple[list[Host], list[Peer] | 
     peers = leader.ask(question.apis, states, _peers)
     if peers is not None:
         indexes = applied(question.apis, states)
-        peers = [replace(peer, index=indexes.get(peer.name, peer.index)) for peer in peers]
+        serving = {state.name for state in states if state.role in ("active", "standby")}
+        peers = [replace(peer, index=indexes.get(peer.name, peer.index), answers=peer.name in serving) for peer in peers]
     return hosts_of(states, question.found), peers
 
 

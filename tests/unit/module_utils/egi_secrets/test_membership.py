@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from ansible.module_utils.egi_secrets.errors import MembershipError
+from ansible.module_utils.egi_secrets.operate import replacing
 from ansible.module_utils.egi_secrets.operate.membership import (
+    DEAD,
     Host,
     Kind,
     Peer,
@@ -96,6 +100,31 @@ def test_a_live_site_that_the_inventory_forgot_is_not_shut_out_before_its_succes
     assert "before cesnet votes" in step.why
     dead = decide(hosts("iisas", "infn", "cesnet", cesnet=BARE), peers(*THREE, dead=("ifca",)), forgotten)
     assert (dead.kind, dead.name) == (Kind.REMOVE, "ifca")
+
+
+def test_a_site_that_answers_is_not_dead_whatever_the_leader_hears_of_it() -> None:
+    """A blip, or a leader that has just taken over: it leaves after its successor has joined, as it was announced."""
+    found, raft = hosts("iisas", "infn", "lip", lip=BARE), peers(*THREE, dead=("ifca",))
+    raft[2] = replace(raft[2], answers=True)
+    step = decide(found, raft, wish("ifca"))
+    assert (step.kind, step.name) == (Kind.WAIT, "ifca")
+    assert "it lives" in step.why
+
+
+def test_whoever_is_dead_seems_so_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead, lives = Step(Kind.REMOVE, "ifca", DEAD), Step(Kind.ADD, "lip")
+    answers, slept = iter([dead, lives]), list[float]()
+    monkeypatch.setattr(replacing, "_next", lambda *_, **__: next(answers))
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with pytest.raises(MembershipError, match="ifca is not removed: By now, what comes first is to add lip"):
+        replacing.remove(replacing.Question({}, [], [], wish("ifca")), "ifca")
+    assert slept == [replacing._STEADY]
+
+
+def test_whose_server_nobody_stops_is_told() -> None:
+    forgotten = Wish(("ifca",), known=frozenset({"iisas", "infn"}))
+    told_of = notes(hosts("iisas", "infn"), peers(*THREE, dead=("ifca",)), forgotten)
+    assert "stands for ifca, so nothing is stopped there" in told_of[0]
 
 
 def test_a_dead_site_goes_before_its_successor_joins() -> None:
@@ -260,6 +289,7 @@ def seen(raft: Raft, named: list[str]) -> tuple[list[Host], list[Peer] | None]:
             raft.machines[name].alive and raft.machines[name].log is not None and name not in raft.unheard - {raft.leader},
             name == raft.leader,
             len(raft.machines[name].log or ()),
+            raft.machines[name].reached and raft.machines[name].alive and raft.machines[name].log is not None,
         )
         for name in members
     ]
@@ -314,7 +344,7 @@ def removed(raft: Raft, world: World, name: str) -> None:
     assert name in world.consented, "nobody is removed whom the operator did not name"
     assert name != raft.leader, "a leader steps down first"
     assert not (name in world.named and works and machine.reached), "a member that is named, and has its data, stays"
-    if works and name not in raft.unheard:
+    if works and (name not in raft.unheard or (machine.reached and name in raft.voters)):
         dead = {each for each in members if not raft.machines[each].alive or raft.machines[each].log is None}
         assert not dead, "the dead go first"
         assert not raft.learners, "one change at a time"
