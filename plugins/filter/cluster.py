@@ -18,8 +18,9 @@ if _OURS not in ansible.module_utils.__path__:
 
 from ansible.module_utils.egi_secrets.members import Member, forgetful, forgotten, member_problems  # noqa: E402 - needs the path above
 from ansible.module_utils.egi_secrets.operate.planned import checker_reports  # noqa: E402
-from ansible.module_utils.egi_secrets.status import Elsewhere, Status, Todo, status_of  # noqa: E402
+from ansible.module_utils.egi_secrets.status import Elsewhere, Status, status_of  # noqa: E402
 from ansible.module_utils.egi_secrets.status_screen import screen  # noqa: E402
+from ansible.module_utils.egi_secrets.todo import Todo  # noqa: E402
 
 HostVars = Mapping[str, Any]
 
@@ -182,7 +183,7 @@ def service_status(
         checkers=checker_reports(known),
         snapshot=newest_snapshot(snapshots),
         lock=lock,
-        named=any(host.get("endpoint_failover_names") for host in known),
+        names=sorted({each["name"] for host in known for each in host.get("endpoint_failover_names") or []}),
     )
     status = status_of(states, kept.root_token if kept else None, problems, elsewhere)
     return dataclasses.replace(status, todo=[*status.todo, *_root_todo(known)])

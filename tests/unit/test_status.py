@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.egi_secrets.bundle import RootToken
-from ansible.module_utils.egi_secrets.status import Elsewhere, Status, Todo, status_of
+from ansible.module_utils.egi_secrets.status import Elsewhere, Status, status_of
 from ansible.module_utils.egi_secrets.status_screen import WIDTH, clock, duration, screen
+from ansible.module_utils.egi_secrets.todo import Todo
 
 NOW = 1_800_000_000.0
 NODES = ("vault-iisas", "vault-infn", "vault-ifca")
@@ -93,7 +94,9 @@ REPORT: dict[str, Any] = {
     "alarms": [],
 }
 CLOCKS = {"vault-iisas": (0.0, 0.01), "vault-infn": (0.1, 0.01), "vault-ifca": (-0.02, 0.01)}
-WELL = Elsewhere(CLOCKS, [REPORT, None, REPORT], ("before-restart-1.snap", 7300.0), "")
+NAMES = ("vault.example",)
+REPORTS = [REPORT | {"observer": site} for site in ("infn", "iisas", "ifca")]
+WELL = Elsewhere(CLOCKS, REPORTS, ("before-restart-1.snap", 7300.0), "", NAMES)
 
 
 def beside(**change: Any) -> Status:
@@ -103,7 +106,7 @@ def beside(**change: Any) -> Status:
 
 def reported(**change: Any) -> Status:
     """The status when the checkers report something else."""
-    return beside(checkers=[REPORT | change])
+    return beside(checkers=[each | change for each in REPORTS])
 
 
 def told(status: Status) -> str:
@@ -214,18 +217,75 @@ def test_clocks_apart_need_doing_where_that_is_sure() -> None:
     assert (clock(0.0123, 0.004), clock(-2.34, 0.1), clock(0.001, 0.004)) == ("+12 ms", "-2.3 s", "<4 ms")
 
 
-def test_names_that_are_not_where_they_should_be() -> None:
-    split = {**REPORT["names"]["vault.example"], "at": None}
-    split["servers"] = {"192.0.2.1": {"at": "infn", "error": ""}, "192.0.2.2": {"at": "", "error": "no answer"}}
-    status = reported(names={"vault.example": split})
-    assert "do not agree where vault.example is" in told(status)
-    assert "DNS server 192.0.2.2 does not tell" in told(status)
-    assert "192.0.2.2: no answer" in screen(status)
+def placed(at: str | None, *servers: tuple[str, str]) -> dict[str, Any]:
+    """Names in a report: where it is agreed to be, and of each DNS server where it has it, and why it does not say."""
+    said = {f"192.0.2.{number}": {"at": where, "error": error} for number, (where, error) in enumerate(servers, 1)}
+    here: dict[str, Any] = {**REPORT["names"]["vault.example"], "at": at, "servers": said}
+    return {"vault.example": here}
 
-    sites = copy.deepcopy(REPORT["sites"])
-    sites["infn"]["names"]["vault.example"] = {"serving": False, "why": "sealed", "for": 9}
-    assert "vault.example is at infn, which does not serve it (sealed)" in told(reported(sites=sites))
-    assert "says: disk" in told(reported(alarms=[{"text": "disk", "for": 3}]))
+
+def serving(value: bool | None, why: str = "") -> dict[str, Any]:
+    """Sites in a report, of which infn serves or does not."""
+    sites: dict[str, Any] = copy.deepcopy(REPORT["sites"])
+    sites["infn"]["names"]["vault.example"] = {"serving": value, "why": why, "for": 9}
+    return sites
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"names": placed(None, ("infn", ""), ("ifca", ""))}, "The DNS servers do not agree where vault.example is."),
+        ({"names": placed(None)}, "No checker has asked the DNS servers yet where vault.example is"),
+        ({"names": placed("no record", ("", ""))}, "vault.example has no record in DNS. The checkers bring it"),
+        ({"names": placed("192.0.2.9", ("192.0.2.9", ""))}, "vault.example is at 192.0.2.9, which is no site."),
+        ({"names": placed("infn, ifca", ("infn, ifca", ""))}, "vault.example is at infn, ifca, more than one address."),
+        ({"sites": serving(False, "sealed")}, "vault.example is at infn, which does not serve it (sealed)."),
+        ({"sites": serving(None)}, "vault.example is at infn, and no checker knows yet whether that serves it"),
+        ({"names": {}}, "The checkers at infn, iisas, ifca never heard of vault.example, which the inventory names"),
+    ],
+)
+def test_names_that_are_not_where_they_should_be(change: dict[str, Any], words: str) -> None:
+    (todo,) = reported(**change).todo
+    assert words in todo.what
+    assert todo.runbook == "docs/failover.md"
+
+
+def test_what_any_checker_sees_is_told_once_with_who_sees_it() -> None:
+    deaf = REPORTS[1] | {
+        "names": placed("infn", ("infn", ""), ("", "no answer")),
+        "alarms": [{"text": "No login.", "for": 9}],
+    }
+    full = [each | {"alarms": [{"text": "Its disk is full.", "for": 3}]} for each in (REPORTS[0], REPORTS[2])]
+    status = beside(checkers=[full[0], deaf, full[1]])
+    assert [todo.what for todo in status.todo] == [
+        "DNS server 192.0.2.2 does not tell where vault.example is: no answer, as seen from iisas.",
+        "The checkers at infn, ifca say: Its disk is full.",
+        "The checker at iisas says: No login.",
+    ]
+    assert [todo.runbook for todo in status.todo] == ["docs/dns.md", "docs/failover.md", "docs/failover.md"]
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        (None, "The checker at iisas gives no report: see `journalctl -t endpoint-failover` on the node"),
+        (
+            REPORTS[1] | {"age": 90.0, "alarms": [{"text": "old news"}]},
+            "The checker at iisas has made no check for 90 s: see",
+        ),
+        (REPORTS[1] | {"age": None, "memory": "No disk."}, "The checker at iisas has made no check yet (No disk.): see"),
+    ],
+)
+def test_a_checker_that_is_silent_beside_others_is_named(report: dict[str, Any] | None, words: str) -> None:
+    (todo,) = beside(checkers=[REPORTS[0], report, REPORTS[2]]).todo
+    assert words in todo.what
+
+
+def test_a_checker_is_not_missed_where_its_host_was_not_reached() -> None:
+    those = hosts()
+    those[0]["state"] = None
+    status = status_of(those, REVOKED, (), replace(WELL, checkers=[None, *REPORTS[::2]]))
+    assert "checker at iisas" not in told(status)
 
 
 def test_a_hold_and_a_lock_are_told_and_need_nothing() -> None:
@@ -238,13 +298,13 @@ def test_a_hold_and_a_lock_are_told_and_need_nothing() -> None:
 
 
 def test_without_checkers_nothing_is_said_of_names_and_with_silent_ones_it_is() -> None:
-    assert beside(checkers=[None, None], named=False).todo == []
+    assert beside(checkers=[None, None], names=()).todo == []
     assert "No checker made a check" in told(beside(checkers=[REPORT | {"age": 90.0}]))
 
 
 def test_names_that_no_checker_reports_of_need_doing() -> None:
     """Where the checkers cannot even start, nothing comes from any of them."""
-    (todo,) = beside(checkers=[None, None, None], named=True).todo
+    (todo,) = beside(checkers=[None, None, None], names=NAMES).todo
     assert "No checker made a check" in todo.what
     assert "playbooks/deploy/failover.yml" in todo.what
     assert todo.runbook == "docs/failover.md"
@@ -253,8 +313,8 @@ def test_names_that_no_checker_reports_of_need_doing() -> None:
 def test_an_audit_file_is_looked_at_without_a_report_where_there_are_names() -> None:
     those = hosts()
     those[0]["state"] = those[0]["state"] | {"audit": {"/log": {"modified": NOW - 600, "open": True}}}
-    silent = replace(WELL, checkers=[None, None, None])
-    assert "has written nothing to /log for 600 s" in told(status_of(those, REVOKED, (), replace(silent, named=True)))
+    silent = replace(WELL, checkers=[None, None, None], names=())
+    assert "has written nothing to /log for 600 s" in told(status_of(those, REVOKED, (), replace(silent, names=NAMES)))
     assert told(status_of(those, REVOKED, (), silent)) == ""
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .members import Member, cluster_problems, forgetful, voter_problems
-from .operate.planned import FRESH, freshest
+from .operate.planned import freshest
 from .raft import BEHIND
+from .status_names import checkers_todo, holds, places
+from .todo import INDEX, REPLACE, ROTATE, UNSEAL, Todo
 
 TLS_DAYS = 30  # a certificate that ends sooner needs doing
 CA_DAYS = 120  # and so does a CA: another one takes three steps, with time for users between them
@@ -20,15 +22,12 @@ CLOCK_SECONDS = 1.0  # members' clocks that are surely further apart need doing
 AUDIT_SECONDS = 120.0  # checkers write every few seconds: the leader's audit file may not be older
 _DAY = 86_400.0
 
-INDEX = "docs/runbooks/index.md"
-REPLACE = "docs/runbooks/replace-site.md"
-ROTATE = "docs/runbooks/rotate-tls.md"
 RUNBOOKS = {
     "unreachable": INDEX,
     "stopped": INDEX,
     "no answer": INDEX,
-    "not joined": "docs/runbooks/unseal.md",
-    "sealed": "docs/runbooks/unseal.md",
+    "not joined": UNSEAL,
+    "sealed": UNSEAL,
 }
 
 
@@ -42,17 +41,6 @@ class RootToken(Protocol):
     @property
     def revoked_at(self) -> str | None:
         """When it was revoked, None while it is valid."""
-
-
-@dataclass(frozen=True)
-class Todo:
-    """What needs doing, and the page that says how."""
-
-    what: str
-    runbook: str
-
-    def __str__(self) -> str:
-        return f"{self.what} See {self.runbook}."
 
 
 @dataclass(frozen=True)
@@ -97,14 +85,14 @@ class Elsewhere:
         checkers: what each checker reports; None of one that reports nothing.
         snapshot: the newest snapshot on this controller: file and age in s; None without one.
         lock: who holds the lock of changing runs, a sentence; empty: nobody; None: nobody could ask.
-        named: the inventory has generic names, which checkers are to move.
+        names: generic names of the inventory, which checkers are to move.
     """
 
     clocks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     checkers: Sequence[Mapping[str, Any] | None] = ()
     snapshot: tuple[str, float] | None = None
     lock: str | None = None
-    named: bool = False
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -176,14 +164,14 @@ def status_of(
     todo += [Todo(each, "docs/key-ceremony.md") for each in bundle_problems]
     for host, node in zip(hosts, nodes, strict=True):
         if host["state"]:
-            todo += _todo_of(node, host["state"], watched=beside.named or report is not None)
+            todo += _todo_of(node, host["state"], watched=bool(beside.names) or report is not None)
     todo += _clock_todo(beside.clocks)
-    todo += _names_todo(report, expected=beside.named or any(beside.checkers))
+    todo += checkers_todo(beside.checkers, beside.names, [str(host["site"]) for host in hosts if host["state"]])
     return Status(
         nodes=nodes,
         cluster=_cluster(list(members.values())),
-        names=_names(report),
-        holds={site: dict(each["hold"]) for site, each in (report or {"sites": {}})["sites"].items() if each["hold"]},
+        names=places(report),
+        holds=holds(report),
         lock=beside.lock,
         snapshot=beside.snapshot,
         todo=todo,
@@ -325,41 +313,6 @@ def _clock_todo(clocks: Mapping[str, tuple[float, float]]) -> list[Todo]:
     if apart - unsure <= CLOCK_SECONDS:
         return []
     return [Todo(f"The clock of {ahead} is {apart:.1f} s ahead of that of {behind}: start time synchronisation.", INDEX)]
-
-
-def _names(report: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
-    if report is None:
-        return {}
-    return {
-        name: {server: said["error"] or said["at"] or "no record" for server, said in each["servers"].items()}
-        for name, each in report["names"].items()
-    }
-
-
-def _names_todo(report: Mapping[str, Any] | None, *, expected: bool) -> list[Todo]:
-    page = "docs/failover.md"
-    if report is None:
-        silence = (
-            f"No checker made a check within {FRESH:g} s, so nobody moves the generic names: see `journalctl -t "
-            "endpoint-failover` on the nodes, and install the checkers anew with playbooks/deploy/failover.yml."
-        )
-        return [Todo(silence, page)] if expected else []
-    todo = []
-    for name, each in report["names"].items():
-        at = each["at"]
-        if at is None:
-            todo.append(Todo(f"The DNS servers do not agree where {name} is.", page))
-        elif at in report["sites"] and report["sites"][at]["names"][name]["serving"] is False:
-            todo.append(
-                Todo(f"{name} is at {at}, which does not serve it ({report['sites'][at]['names'][name]['why']}).", page)
-            )
-        todo += [
-            Todo(f"DNS server {server} does not tell where {name} is: {said['error']}.", "docs/dns.md")
-            for server, said in each["servers"].items()
-            if said["error"]
-        ]
-    todo += [Todo(f"The checker at {report['observer']} says: {alarm['text']}", page) for alarm in report["alarms"]]
-    return todo
 
 
 def _tls_todo(name: str, state: Mapping[str, Any]) -> list[Todo]:
