@@ -251,10 +251,8 @@ def test_names_that_are_not_where_they_should_be(change: dict[str, Any], words: 
 
 
 def test_what_any_checker_sees_is_told_once_with_who_sees_it() -> None:
-    deaf = REPORTS[1] | {
-        "names": placed("infn", ("infn", ""), ("", "no answer")),
-        "alarms": [{"text": "No login.", "for": 9}],
-    }
+    mute = {"key": "dns vault.example 192.0.2.2", "text": "192.0.2.2 does not answer.", "told": True}
+    deaf = REPORTS[1] | {"names": placed("infn", ("infn", ""), ("", "no answer")), "alarms": [mute, {"text": "No login."}]}
     full = [each | {"alarms": [{"text": "Its disk is full.", "for": 3}]} for each in (REPORTS[0], REPORTS[2])]
     status = beside(checkers=[full[0], deaf, full[1]])
     assert [todo.what for todo in status.todo] == [
@@ -263,6 +261,14 @@ def test_what_any_checker_sees_is_told_once_with_who_sees_it() -> None:
         "The checker at iisas says: No login.",
     ]
     assert [todo.runbook for todo in status.todo] == ["docs/dns.md", "docs/failover.md", "docs/failover.md"]
+
+
+def test_a_lost_datagram_needs_nothing() -> None:
+    once = {"key": "dns vault.example 192.0.2.2", "text": "192.0.2.2 does not answer.", "told": False}
+    status = reported(names=placed("infn", ("infn", ""), ("", "no answer")), alarms=[once])
+    assert status.todo == []
+    assert "192.0.2.2: no answer" in screen(status)
+    assert reported(names=placed(None, ("", "no answer"), ("", "no answer")), alarms=[once]).todo == []
 
 
 @pytest.mark.parametrize(

@@ -95,14 +95,16 @@ def _unknown_names(heard: Sequence[Report], names: Collection[str]) -> Iterator[
 
 
 def _raised(heard: Sequence[Report]) -> list[Todo]:
-    """Collect what all checkers raise and DNS servers that do not answer them, once each, with who says so."""
+    """Collect what all checkers raise, once each, with who says so; only what has lasted, by each checker's own rule."""
     errors: dict[str, list[str]] = {}
     alarms: dict[str, list[str]] = {}
     for report in heard:
-        for error in _dns_errors(report):
-            errors.setdefault(error, []).append(report["observer"])
-        for alarm in report["alarms"]:
-            alarms.setdefault(alarm["text"], []).append(report["observer"])
+        mute = _mute(report)
+        # One that was deployed before it told keys and what had lasted tells texts alone.
+        for alarm in (each for each in report["alarms"] if each.get("told", True)):
+            error = mute.get(alarm.get("key", ""))
+            told = alarms if error is None else errors
+            told.setdefault(error or alarm["text"], []).append(report["observer"])
     todo = [Todo(f"{error}, as seen from {', '.join(observers)}.", DNS) for error, observers in errors.items()]
     return todo + [
         Todo(f"{_checkers(who)} at {', '.join(who)} {'say' if who[1:] else 'says'}: {text}", FAILOVER)
@@ -110,11 +112,14 @@ def _raised(heard: Sequence[Report]) -> list[Todo]:
     ]
 
 
-def _dns_errors(report: Report) -> Iterator[str]:
-    for name, each in report["names"].items():
-        for server, said in each["servers"].items():
-            if said["error"]:
-                yield f"DNS server {server} does not tell where {name} is: {said['error']}"
+def _mute(report: Report) -> dict[str, str]:
+    """Return, by the key of a checker's alarm about it, why a DNS server did not tell it where a name is."""
+    return {
+        f"dns {name} {server}": f"DNS server {server} does not tell where {name} is: {said['error']}"
+        for name, each in report["names"].items()
+        for server, said in each["servers"].items()
+        if said["error"]
+    }
 
 
 def _checkers(observers: Sequence[str]) -> str:
