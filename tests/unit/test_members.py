@@ -9,6 +9,7 @@ import pytest
 from ansible.module_utils.egi_secrets.members import (
     Autopilot,
     Member,
+    expelled,
     forgetful,
     forgotten,
     is_settled,
@@ -86,6 +87,13 @@ def test_a_member_with_an_empty_disk_is_told_from_a_host_that_is_to_join() -> No
     stranger = replace(STANDBY, name="vault-lip", answers=False)
     assert forgetful([ACTIVE, STANDBY, stranger], ["vault-infn", "vault-lip"]) == ["vault-infn"]
     assert forgetful([STANDBY, stranger], ["vault-infn"]) == [], "nobody leads, and says who is a member"
+
+
+def test_one_that_was_removed_is_told_from_a_member_and_from_one_that_nobody_can_tell_of() -> None:
+    two = replace(ACTIVE, autopilot=replace(GOOD, nodes=dict.fromkeys(["vault-iisas", "vault-infn"], True)))
+    assert expelled([two, STANDBY], ["vault-iisas", "vault-infn", "vault-ifca"]) == ["vault-ifca"]
+    assert expelled([STANDBY], ["vault-ifca"]) == [], "nobody leads, and says who is a member"
+    assert expelled([replace(two, autopilot=replace(GOOD, nodes={}))], ["vault-ifca"]) == [], "its gauges have expired"
 
 
 def test_a_member_that_lives_and_that_the_inventory_forgot_is_named() -> None:

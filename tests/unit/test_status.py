@@ -76,6 +76,28 @@ def test_a_member_that_lost_its_disk_is_not_to_be_unsealed() -> None:
     ]
 
 
+WIPE = "playbooks/operate/replace-site.yml -e remove=vault-infn -e wipe=true, which empties it and takes it in afresh."
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"running": False, "process": None, "server": None}, f"that was removed. Run {WIPE}"),
+        ({"server": SEALED}, f"that was removed. Run {WIPE}"),
+        ({}, f"that was removed. If it is not one in a minute, run {WIPE}"),
+    ],
+)
+def test_one_that_was_removed_and_has_its_data_is_not_to_be_unsealed(change: dict[str, Any], words: str) -> None:
+    those = hosts()
+    those[0]["state"]["server"]["autopilot"] |= {"nodes": {"vault-iisas": True, "vault-ifca": True}, "failure_tolerance": 0}
+    those[1]["state"] |= {"remembers": True, **change}
+    (todo,) = status_of(those, REVOKED).todo
+    assert todo.what == f"vault-infn is no member of Raft, and its disk holds the log of one {words}"
+    assert todo.runbook == "docs/runbooks/replace-site.md"
+    those[1]["state"]["remembers"] = False
+    assert "wipe" not in told(status_of(those, REVOKED)), "one that is to join is told nothing of that"
+
+
 REPORT: dict[str, Any] = {
     "observer": "infn",
     "age": 1.5,

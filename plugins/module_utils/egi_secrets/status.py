@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .members import Member, cluster_problems, forgetful, voter_problems
+from .members import Member, cluster_problems, expelled, forgetful, voter_problems
 from .operate.planned import freshest
 from .raft import BEHIND
 from .status_names import checkers_todo, holds, places
@@ -144,23 +144,16 @@ def status_of(
     newest = _leaders_index(hosts, members)
     nodes = [_node(host, members, expected, newest, beside.clocks) for host in hosts]
     report = freshest(beside.checkers)
-    bare = [str(host["node_id"]) for host in hosts if host["state"] and host["state"].get("remembers") is False]
-    lost = forgetful(list(members.values()), bare)
-    todo = [
-        Todo(
-            f"{name} is a member of Raft, and its disk is empty: what it had acknowledged must not count any more. Run "
-            f"playbooks/operate/replace-site.yml -e remove={name}, which takes it in afresh.",
-            REPLACE,
-        )
-        for name in lost
-    ]
+    told = _disks_todo(hosts, list(members.values()))
+    todo = list(told.values())
     todo += [
         Todo(_state_sentence(node), RUNBOOKS[node.state])
         for node in nodes
-        if node.state in RUNBOOKS and node.node not in lost
+        if node.state in RUNBOOKS and node.node not in told
     ]
     open_ones = [members[node.node] for node in nodes if node.state not in RUNBOOKS]
-    todo += [Todo(each, INDEX) for each in cluster_problems(open_ones, expected, all_open=len(open_ones) == len(nodes))]
+    all_open = len(open_ones) == len(nodes)
+    todo += [Todo(each, INDEX) for each in cluster_problems(open_ones, expected, all_open=all_open, apart=told)]
     todo += [Todo(each, "docs/key-ceremony.md") for each in bundle_problems]
     for host, node in zip(hosts, nodes, strict=True):
         if host["state"]:
@@ -177,6 +170,26 @@ def status_of(
         todo=todo,
         notes=[*_notes(root_token, beside), *_idle_authorities(hosts)],
     )
+
+
+def _disks_todo(hosts: Sequence[Mapping[str, Any]], members: Sequence[Member]) -> dict[str, Todo]:
+    """Say, by node, where disk and Raft contradict each other: unsealing does not help there."""
+    remembers = {str(host["node_id"]): (host["state"] or {}).get("remembers") for host in hosts}
+    bare, full = ([name for name, known in remembers.items() if known is wanted] for wanted in (False, True))
+    run = "playbooks/operate/replace-site.yml -e remove={}"
+    sentences = {
+        name: f"{name} is a member of Raft, and its disk is empty: what it had acknowledged must not count any more. Run "
+        f"{run.format(name)}, which takes it in afresh."
+        for name in forgetful(members, bare)
+    }
+    serving = {member.name for member in members if member.answers and not member.sealed}
+    sentences |= {
+        name: f"{name} is no member of Raft, and its disk holds the log of one that was removed. "
+        f"{'If it is not one in a minute, run' if name in serving else 'Run'} "
+        f"{run.format(name)} -e wipe=true, which empties it and takes it in afresh."
+        for name in expelled(members, full)
+    }
+    return {name: Todo(sentence, REPLACE) for name, sentence in sentences.items()}
 
 
 def _cluster(members: Sequence[Member]) -> str:
