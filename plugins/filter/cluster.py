@@ -24,6 +24,8 @@ from ansible.module_utils.egi_secrets.todo import Todo  # noqa: E402
 
 HostVars = Mapping[str, Any]
 
+_SSH = "Failed to connect to the host via ssh: "  # what Ansible says before the reason
+
 
 def api_nodes(hosts: Iterable[HostVars]) -> list[dict[str, str]]:
     """Return where the API of each host is, as modules want it.
@@ -138,6 +140,17 @@ def _root_todo(hosts: Iterable[HostVars]) -> list[Todo]:
     return [Todo(sentence, "docs/runbooks/generate-root.md") for sentence in told]
 
 
+def _unheard(host: HostVars) -> dict[str, str]:
+    """Return why a host did not say all that show-status asks, and a word for a host that said nothing."""
+    answers = [host[each] for each in ("vault_server_look", "vault_cluster_member") if host.get(each)]
+    lost = next((str(each.get("msg") or "") for each in answers if each.get("unreachable")), None)
+    failed = host.get("vault_cluster_unheard")
+    if lost is None and failed is None:
+        return {} if answers else {"unseen": "not asked"}
+    words = " ".join(str(failed if lost is None else lost).removeprefix(_SSH).split()).rstrip(".")
+    return {"unseen": "failed" if lost is None else "unreachable", "why": words}
+
+
 def service_status(
     hosts: Iterable[HostVars],
     clocks: Mapping[str, Sequence[float]] | None = None,
@@ -176,6 +189,7 @@ def service_status(
     problems += proving.todo(kept) if kept else []
     states = [
         {"node_id": host["vault_node_id"], "site": host["site_name"], "state": host.get("vault_server_state")}
+        | _unheard(host)
         for host in known
     ]
     elsewhere = Elsewhere(

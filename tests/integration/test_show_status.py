@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1, "vault_connect_address": "127.0.0.1"}
 
@@ -28,15 +26,25 @@ def show(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "file"), [([], "status.json"), (["-e", "output_file=other.json"], "other.json")])
-def test_scripts_get_json_in_a_file(tmp_path: Path, arguments: list[str], file: str) -> None:
-    run = show(tmp_path, "-e", "output=json", *arguments)
+def test_scripts_get_json_in_the_file_that_they_name(tmp_path: Path) -> None:
+    run = show(tmp_path, "-e", "output=json", "-e", "output_file=other.json")
     assert run.returncode == 2, run.stdout + run.stderr
-    found = json.loads((tmp_path / file).read_text())
+    found = json.loads((tmp_path / "other.json").read_text())
     assert {node["state"] for node in found["nodes"]} == {"unreachable"}
     assert [todo["runbook"] for todo in found["todo"]][:3] == ["docs/runbooks/index.md"] * 3
-    assert stat.S_IMODE((tmp_path / file).stat().st_mode) == 0o600
-    assert file in run.stdout
+    assert stat.S_IMODE((tmp_path / "other.json").stat().st_mode) == 0o600
+    assert f"See {tmp_path}/other.json." in run.stdout
+
+
+def test_hosts_that_fail_are_shown_and_those_left_out_raise_nothing(tmp_path: Path) -> None:
+    refused = {"ansible_connection": "local", "ansible_become_user": "nobody", "ansible_become_exe": "/bin/false"}
+    run = show(tmp_path, "-e", "output=json", "-e", json.dumps(refused), "--limit", "vault-infn")
+    assert run.returncode == 2, run.stdout + run.stderr
+    found = json.loads((tmp_path / "status.json").read_text())
+    states = {node["node"]: node["state"] for node in found["nodes"]}
+    assert states == dict.fromkeys(states, "not asked") | {"vault-infn": "failed"}
+    assert [todo["what"] for todo in found["todo"] if "vault-infn could not be looked at" in todo["what"]] != []
+    assert "Only a part of the service was looked at" in found["notes"][0]
 
 
 def test_an_output_that_there_is_not_is_refused_before_anything(tmp_path: Path) -> None:

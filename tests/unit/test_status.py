@@ -192,6 +192,32 @@ def test_a_host_that_was_not_reached_is_shown() -> None:
     assert "vault-ifca was not reached by SSH" in told(status)
 
 
+def test_a_host_that_failed_is_no_host_that_was_not_reached() -> None:
+    those = hosts()
+    those[1] |= {"state": None, "unseen": "failed", "why": "Missing sudo password"}
+    those[2] |= {"state": None, "unseen": "unreachable", "why": "Permission denied (publickey)"}
+    status = status_of(those, REVOKED)
+    assert [node.state for node in status.nodes] == ["active", "failed", "unreachable"]
+    assert "vault-infn could not be looked at: Missing sudo password. Are you root there" in told(status)
+    assert "vault-ifca was not reached by SSH (Permission denied (publickey)): is its host up?" in told(status)
+
+
+def test_a_host_that_was_left_out_needs_nothing_and_the_screen_says_that_it_is_partial() -> None:
+    those = hosts()
+    those[0] |= {"state": None, "unseen": "not asked"}
+    status = status_of(those, REVOKED, (), WELL)
+    assert status.todo == []
+    assert status.nodes[0].state == "not asked"
+    assert "Only a part of the service was looked at: vault-iisas was not asked (--limit)." in status.notes
+
+
+def test_a_node_of_which_only_the_bundle_could_not_be_read_needs_doing() -> None:
+    those = hosts()
+    those[1]["why"] = "unseal-bundle.json is no file"
+    (todo,) = status_of(those, REVOKED).todo
+    assert todo.what == "vault-infn did not tell of its unseal bundle and of root tokens: unseal-bundle.json is no file."
+
+
 def test_without_any_cluster_nothing_is_known_and_all_is_said() -> None:
     bare = state() | {"running": False, "process": None, "server": None, "audit": {"/log": None}}
     those = [{"node_id": name, "site": name[6:], "state": bare} for name in NODES]

@@ -22,8 +22,10 @@ CLOCK_SECONDS = 1.0  # members' clocks that are surely further apart need doing
 AUDIT_SECONDS = 120.0  # checkers write every few seconds: the leader's audit file may not be older
 _DAY = 86_400.0
 
+OPEN = ("active", "standby")
 RUNBOOKS = {
     "unreachable": INDEX,
+    "failed": INDEX,
     "stopped": INDEX,
     "no answer": INDEX,
     "not joined": UNSEAL,
@@ -50,7 +52,8 @@ class NodeStatus:
     Attributes:
         node: its Raft node id.
         site: its site.
-        state: active, standby, sealed, not joined, stopped, no answer or unreachable.
+        state: active, standby, sealed, not joined, stopped, no answer, unreachable, failed or not asked.
+        why: why it is unreachable, or what failed; otherwise empty.
         version: that its process runs.
         up: since when it does, s.
         voter: whether it votes in Raft.
@@ -65,6 +68,7 @@ class NodeStatus:
     node: str
     site: str
     state: str
+    why: str = ""
     version: str | None = None
     up: float | None = None
     voter: bool | None = None
@@ -130,7 +134,8 @@ def status_of(
 
     Args:
         hosts: of each node `node_id`, `site` and `state`, which is what the module vault_node_state returned, or None
-            where the host was not reached.
+            where it did not; then also `unseen`, the word for that (unreachable, failed, not asked), and `why`. Where only
+            the module vault_cluster_member failed, `why` is what it said.
         root_token: the first root token as the unseal bundle has it, or None where no copy of a bundle was found.
         bundle_problems: what is wrong with the nodes' copies of the bundle.
         elsewhere: what is known beside that.
@@ -151,7 +156,12 @@ def status_of(
         for node in nodes
         if node.state in RUNBOOKS and node.node not in told
     ]
-    open_ones = [members[node.node] for node in nodes if node.state not in RUNBOOKS]
+    todo += [
+        Todo(f"{host['node_id']} did not tell of its unseal bundle and of root tokens: {host['why']}.", INDEX)
+        for host in hosts
+        if host["state"] and host.get("why")
+    ]
+    open_ones = [members[node.node] for node in nodes if node.state in OPEN]
     all_open = len(open_ones) == len(nodes)
     todo += [Todo(each, INDEX) for each in cluster_problems(open_ones, expected, all_open=all_open, apart=told)]
     todo += [Todo(each, "docs/key-ceremony.md") for each in bundle_problems]
@@ -168,7 +178,7 @@ def status_of(
         lock=beside.lock,
         snapshot=beside.snapshot,
         todo=todo,
-        notes=[*_notes(root_token, beside), *_idle_authorities(hosts)],
+        notes=[*_partly(nodes), *_notes(root_token, beside), *_idle_authorities(hosts)],
     )
 
 
@@ -223,7 +233,8 @@ def _node(
 ) -> NodeStatus:
     name, site, state = str(host["node_id"]), str(host["site"]), host["state"]
     if not state:
-        return NodeStatus(name, site, "unreachable", voter=_votes(name, members, expected))
+        word, why = str(host.get("unseen") or "unreachable"), str(host.get("why") or "")
+        return NodeStatus(name, site, word, why, voter=_votes(name, members, expected))
     process = state["process"]
     served = _soonest(state)
     room = [fs["free_percent"] for fs in state["filesystems"].values() if fs]
@@ -237,7 +248,7 @@ def _node(
         up=state["time"] - process["started"] if process else None,
         voter=_votes(name, members, expected),
         # Nodes are asked one after the other: one that was asked later than the leader may seem to be ahead.
-        behind=None if applied is None or newest is None or word in RUNBOOKS else max(0, newest - applied),
+        behind=None if applied is None or newest is None or word not in OPEN else max(0, newest - applied),
         clock=clocks.get(name),
         tls_days=round(_days_left(served, state["time"]), 1) if served else None,
         disk_free=min(room, default=None),
@@ -271,7 +282,9 @@ def _state_word(member: Member, *, running: bool) -> str:
 
 def _state_sentence(node: NodeStatus) -> str:
     return {
-        "unreachable": f"{node.node} was not reached by SSH: is its host up?",
+        "unreachable": f"{node.node} was not reached by SSH{f' ({node.why})' if node.why else ''}: is its host up?",
+        "failed": f"{node.node} could not be looked at: {node.why or 'no reason given'}. Are you root there "
+        "(--ask-become-pass)?",
         "stopped": f"The server on {node.node} is stopped: start it (systemctl start on the host), then unseal it.",
         "no answer": f"{node.node} does not answer on its Unix socket: look at its journal there.",
         "not joined": f"{node.node} has not joined the cluster yet; it does once another node is unsealed.",
@@ -373,6 +386,13 @@ def _idle_authorities(hosts: Sequence[Mapping[str, Any]]) -> list[str]:
     trusted = {each["sha256"]: each["subject"] for one in tls for each in one["trust"]}
     idle = sorted(name for sha, name in trusted.items() if not any(sha in one["authorities"] for one in tls))
     return [f"The nodes trust {name}, and no listener leads to it: a CA is being replaced, see {ROTATE}." for name in idle]
+
+
+def _partly(nodes: Sequence[NodeStatus]) -> list[str]:
+    unasked = [node.node for node in nodes if node.state == "not asked"]
+    if not unasked:
+        return []
+    return [f"Only a part of the service was looked at: {', '.join(unasked)} was not asked (--limit)."]
 
 
 def _notes(root_token: RootToken | None, beside: Elsewhere) -> list[str]:
