@@ -18,12 +18,17 @@ SEALED = {"health": {"initialized": True, "sealed": True}, "leader": None, "auto
 REVOKED = RootToken("alice", "F" * 40, "", revoked_at="2026-11-01T00:00:00Z")
 
 
-def tls(*days: float, ca: float = 3000.0, error: str | None = None, trust: tuple[str, ...] = ("a",)) -> dict[str, Any]:
-    """What listeners serve that have so many days left, under the CA `a`."""
+def tls(*days: float | None, ca: float = 3000.0, trust: tuple[str, ...] = ("a",), **errors: str) -> dict[str, Any]:
+    """What listeners on 8200 and on serve that have so many days left, under the CA `a`; None: what does not answer."""
+    listeners = [
+        {"port": port, "certificate": None, "errors": {"": "Connection refused"}}
+        if each is None
+        else {"port": port, "certificate": ends(each), "errors": errors}
+        for port, each in enumerate(days, 8200)
+    ]
     return {
-        "file": None,
-        "error": error,
-        "listeners": [{"certificate": ends(each)} for each in days],
+        "file": ends(150),
+        "listeners": listeners,
         "trust": [{"sha256": each, "subject": f"CN={each}", **ends(ca)} for each in trust],
         "authorities": ["a"],
     }
@@ -167,9 +172,20 @@ def test_what_needs_doing_is_said_with_the_remedy(change: dict[str, Any], words:
 
 
 def test_a_certificate_near_its_end_and_one_that_is_not_trusted() -> None:
-    todo = told(changed(tls=tls(100, 5, error="certificate has expired")))
+    todo = told(changed(tls=tls(100, 5, name="certificate has expired")))
     assert "The certificate of vault-infn ends on in 5 days" in todo, "the listener of another port counts, too"
-    assert "certificate has expired" in todo
+    assert "Clients do not trust what vault-infn serves on ports 8200, 8201: certificate has expired." in todo
+
+
+def test_a_listener_that_does_not_answer_needs_doing_and_the_file_on_disk_is_not_served() -> None:
+    status = changed(tls=tls(None, None))
+    (todo,) = status.todo
+    assert "runs, and no listener answers on ports 8200, 8201: Connection refused." in todo.what
+    assert [node.tls_days for node in status.nodes] == [100, None, 100]
+    (todo,) = changed(tls=tls(100, None)).todo
+    assert "The server on vault-infn runs, and no listener answers on port 8201" in todo.what
+    (todo,) = changed(running=False, process=None, server=None, tls=tls(None)).todo
+    assert "is stopped" in todo.what, "then no listener is no wonder"
 
 
 def test_a_ca_near_its_end_needs_another_in_time() -> None:

@@ -59,7 +59,7 @@ class NodeStatus:
         voter: whether it votes in Raft.
         behind: entries that it has applied fewer than the leader.
         clock: how far its clock is ahead of the controller's, s; and by how much that may be wrong.
-        tls_days: days that the certificate which clients see has left.
+        tls_days: days that the certificate which clients see has left; None where no listener serves one.
         disk_free: percent of the fuller of the data's and the audit file's filesystems.
         audit_age: since when nothing was written to the audit file, s.
         restart_pending: why what it runs is not what it should run.
@@ -236,7 +236,7 @@ def _node(
         word, why = str(host.get("unseen") or "unreachable"), str(host.get("why") or "")
         return NodeStatus(name, site, word, why, voter=_votes(name, members, expected))
     process = state["process"]
-    served = _soonest(state)
+    served = _soonest(_served(state))
     room = [fs["free_percent"] for fs in state["filesystems"].values() if fs]
     written = [audit["modified"] for audit in state["audit"].values() if audit]
     applied, word = _applied(state), _state_word(members[name], running=bool(state["running"]))
@@ -342,17 +342,11 @@ def _clock_todo(clocks: Mapping[str, tuple[float, float]]) -> list[Todo]:
 
 
 def _tls_todo(name: str, state: Mapping[str, Any]) -> list[Todo]:
-    todo, served = [], _soonest(state)
-    if state["tls"]["error"]:
-        why = state["tls"]["error"]
-        todo.append(
-            Todo(
-                f"Clients do not trust what {name} serves: {why}. Mend its certificate and run site.yml.",
-                "docs/runbooks/stand-up.md",
-            )
-        )
-    if served and _days_left(served, state["time"]) < TLS_DAYS:
-        ends = served["not_after"]
+    todo = _listeners_todo(name, state["tls"]["listeners"]) if state["running"] else []
+    # What is on disk counts as well where nothing is served: it will be.
+    first = _soonest(_served(state)) or state["tls"]["file"]
+    if first and _days_left(first, state["time"]) < TLS_DAYS:
+        ends = first["not_after"]
         todo.append(
             Todo(
                 f"The certificate of {name} ends on {ends}. Get a new one and run operate/rotate-tls.yml, or site.yml "
@@ -374,11 +368,31 @@ def _tls_todo(name: str, state: Mapping[str, Any]) -> list[Todo]:
     return todo
 
 
-def _soonest(state: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what is served on the port where it ends first, or what is on disk where nothing is."""
-    served: list[Mapping[str, Any]] = [each["certificate"] for each in state["tls"]["listeners"] if each["certificate"]]
-    disk: Mapping[str, Any] | None = state["tls"]["file"]
-    return min(served, key=lambda each: float(each["not_after_seconds"]), default=disk)
+def _listeners_todo(name: str, listeners: Sequence[Mapping[str, Any]]) -> list[Todo]:
+    """Say on which ports a running server does not answer, or is not trusted; what is the same on several ports, once."""
+    ports: dict[tuple[bool, str], list[str]] = {}
+    for listener in listeners:
+        for asked, why in listener["errors"].items():
+            ports.setdefault((bool(asked), why), []).append(str(listener["port"]))
+    page, todo = "docs/runbooks/stand-up.md", []
+    for (answered, why), those in ports.items():
+        where = f"on port{'s' if those[1:] else ''} {', '.join(those)}"
+        if answered:
+            what = f"Clients do not trust what {name} serves {where}: {why}. Mend its certificate and run site.yml."
+            todo.append(Todo(what, page))
+        else:
+            todo.append(
+                Todo(f"The server on {name} runs, and no listener answers {where}: {why}. Look at its journal.", INDEX)
+            )
+    return todo
+
+
+def _served(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [each["certificate"] for each in state["tls"]["listeners"] if each["certificate"]]
+
+
+def _soonest(certificates: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    return min(certificates, key=lambda each: float(each["not_after_seconds"]), default=None)
 
 
 def _idle_authorities(hosts: Sequence[Mapping[str, Any]]) -> list[str]:
