@@ -140,6 +140,13 @@ def _root_todo(hosts: Iterable[HostVars]) -> list[Todo]:
     return [Todo(sentence, "docs/runbooks/generate-root.md") for sentence in told]
 
 
+def _unasked(lock: Mapping[str, Any]) -> str:
+    """Return why nobody could be asked who has the lock, though there was a login."""
+    if not lock or lock.get("skipped") or lock.get("messages"):
+        return ""
+    return " ".join(str(lock.get("msg") or "no reason given").split())
+
+
 def _unheard(host: HostVars) -> dict[str, str]:
     """Return why a host did not say all that show-status asks, and a word for a host that said nothing."""
     answers = [host[each] for each in ("vault_server_look", "vault_cluster_member") if host.get(each)]
@@ -153,8 +160,8 @@ def _unheard(host: HostVars) -> dict[str, str]:
 
 def service_status(
     hosts: Iterable[HostVars],
-    clocks: Mapping[str, Sequence[float]] | None = None,
-    lock: str | None = None,
+    clocks: Mapping[str, Any] | None = None,
+    lock: Mapping[str, Any] | None = None,
     snapshots: str = "",
 ) -> Status:
     """Put together how the service stands.
@@ -163,7 +170,7 @@ def service_status(
         hosts: variables of the hosts, with what look.yml and ask.yml registered. Where they have endpoint_failover_names,
             checkers are to report.
         clocks: what vault_clocks returned.
-        lock: who holds the lock of changing runs; None: nobody could ask.
+        lock: what vault_run_lock returned; None, or skipped: there was no login to ask with.
         snapshots: directory of the controller with snapshots.
 
     Returns:
@@ -193,10 +200,13 @@ def service_status(
         for host in known
     ]
     elsewhere = Elsewhere(
-        clocks={name: (float(offset), float(unsure)) for name, (offset, unsure) in (clocks or {}).items()},
+        clocks={
+            name: (float(offset), float(unsure)) for name, (offset, unsure) in ((clocks or {}).get("clocks") or {}).items()
+        },
         checkers=checker_reports(known),
         snapshot=newest_snapshot(snapshots),
-        lock=lock,
+        lock=next(iter((lock or {}).get("messages") or []), None),
+        lock_unasked=_unasked(lock or {}),
         names=sorted({each["name"] for host in known for each in host.get("endpoint_failover_names") or []}),
     )
     status = status_of(states, kept.root_token if kept else None, problems, elsewhere)

@@ -48,6 +48,23 @@ def test_why_a_host_said_nothing_is_told(said: dict[str, object], state: str, wh
     assert (node.state, node.why) == (state, why)
 
 
+@pytest.mark.parametrize(
+    ("told", "lock", "noted"),
+    [
+        (None, None, False),
+        ({"skipped": True, "changed": False}, None, False),
+        ({"messages": ["alice holds it."]}, "alice holds it.", False),
+        ({"messages": [""]}, "", False),
+        ({"messages": [], "msg": "The login was refused."}, None, True),
+        ({"msg": "MODULE FAILURE"}, None, True),
+    ],
+)
+def test_a_lock_that_could_not_be_asked_is_no_lock_that_nobody_has(told: object, lock: str | None, noted: bool) -> None:
+    status = filters("cluster").service_status([], {}, told)
+    assert status.lock == lock
+    assert any("could not be asked" in note for note in status.notes) is noted
+
+
 def test_the_newest_snapshot_is_one_that_was_proven(tmp_path: Path) -> None:
     for age, name in enumerate(
         [".before-restart.x1y2.new", ".hidden.snap", "notes.txt", "before-restart-2.snap", "a-1.snap"]

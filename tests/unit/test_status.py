@@ -123,7 +123,7 @@ REPORT: dict[str, Any] = {
 CLOCKS = {"vault-iisas": (0.0, 0.01), "vault-infn": (0.1, 0.01), "vault-ifca": (-0.02, 0.01)}
 NAMES = ("vault.example",)
 REPORTS = [REPORT | {"observer": site} for site in ("infn", "iisas", "ifca")]
-WELL = Elsewhere(CLOCKS, REPORTS, ("before-restart-1.snap", 7300.0), "", NAMES)
+WELL = Elsewhere(CLOCKS, REPORTS, ("before-restart-1.snap", 7300.0), "", names=NAMES)
 
 
 def beside(**change: Any) -> Status:
@@ -365,6 +365,14 @@ def test_a_hold_and_a_lock_are_told_and_need_nothing() -> None:
     assert "iisas is held until 2027-01-15 08:00:00 UTC by alice (new disks)." in screen(status)
     assert status.todo == []
     assert "alice has held the lock" in screen(beside(lock="alice has held the lock."))
+
+
+def test_that_nobody_changes_the_service_is_said_only_where_that_is_known() -> None:
+    assert "Nobody is changing the service." in screen(beside(lock=""))
+    assert "changing the service" not in screen(beside(lock=None))
+    refused = beside(lock=None, lock_unasked="permission denied.")
+    assert refused.notes == ["Who is changing the service could not be asked: permission denied."]
+    assert refused.todo == []
 
 
 def test_without_checkers_nothing_is_said_of_names_and_with_silent_ones_it_is() -> None:

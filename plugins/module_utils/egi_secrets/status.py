@@ -89,6 +89,7 @@ class Elsewhere:
         checkers: what each checker reports; None of one that reports nothing.
         snapshot: the newest snapshot on this controller: file and age in s; None without one.
         lock: who holds the lock of changing runs, a sentence; empty: nobody; None: nobody could ask.
+        lock_unasked: why that could not be asked with the login that was given.
         names: generic names of the inventory, which checkers are to move.
     """
 
@@ -96,6 +97,7 @@ class Elsewhere:
     checkers: Sequence[Mapping[str, Any] | None] = ()
     snapshot: tuple[str, float] | None = None
     lock: str | None = None
+    lock_unasked: str = ""
     names: Sequence[str] = ()
 
 
@@ -418,6 +420,8 @@ def _notes(root_token: RootToken | None, beside: Elsewhere) -> list[str]:
             f"The first root token is still valid; {root_token.operator} can decrypt it. Once operators can log in, revoke "
             "it with playbooks/operate/revoke-root.yml."
         )
+    if beside.lock_unasked:
+        notes.append(f"Who is changing the service could not be asked: {beside.lock_unasked}")
     if beside.snapshot is None:
         notes.append("There is no snapshot on this controller.")
     return notes
