@@ -203,6 +203,7 @@ def service_status(
         clocks={
             name: (float(offset), float(unsure)) for name, (offset, unsure) in ((clocks or {}).get("clocks") or {}).items()
         },
+        clocks_unread=str((clocks or {}).get("msg") or ""),
         checkers=checker_reports(known),
         snapshot=newest_snapshot(snapshots),
         lock=next(iter((lock or {}).get("messages") or []), None),

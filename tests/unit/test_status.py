@@ -123,7 +123,7 @@ REPORT: dict[str, Any] = {
 CLOCKS = {"vault-iisas": (0.0, 0.01), "vault-infn": (0.1, 0.01), "vault-ifca": (-0.02, 0.01)}
 NAMES = ("vault.example",)
 REPORTS = [REPORT | {"observer": site} for site in ("infn", "iisas", "ifca")]
-WELL = Elsewhere(CLOCKS, REPORTS, ("before-restart-1.snap", 7300.0), "", names=NAMES)
+WELL = Elsewhere(CLOCKS, checkers=REPORTS, snapshot=("before-restart-1.snap", 7300.0), lock="", names=NAMES)
 
 
 def beside(**change: Any) -> Status:
@@ -278,7 +278,21 @@ def test_clocks_apart_need_doing_where_that_is_sure() -> None:
     )
     assert told(beside(clocks={"vault-iisas": (0.0, 0.6), "vault-infn": (2.0, 0.6)})) == ""
     assert told(beside(clocks={})) == ""
+    vague = {"vault-iisas": (0.0, 0.01), "vault-infn": (1.5, 0.01), "vault-ifca": (1.6, 5.0)}
+    assert "clock of vault-infn is 1.5 s ahead of that of vault-iisas" in told(beside(clocks=vague))
     assert (clock(0.0123, 0.004), clock(-2.34, 0.1), clock(0.001, 0.004)) == ("+12 ms", "-2.3 s", "<4 ms")
+
+
+def test_a_clock_that_nobody_could_read_is_a_note() -> None:
+    (note,) = beside(clocks={"vault-iisas": (0.0, 0.01)}).notes
+    assert note == (
+        "The clock of vault-infn, vault-ifca could not be read, and may be wrong: its API does not answer this controller."
+    )
+    (note,) = beside(clocks={}, clocks_unread="The CA file is empty.").notes
+    assert (
+        note == "The clock of vault-iisas, vault-infn, vault-ifca could not be read, and may be wrong: The CA file is empty."
+    )
+    assert not any("clock" in each for each in changed(server=SEALED).notes if "vault-infn" in each), "it is not open"
 
 
 def placed(at: str | None, *servers: tuple[str, str]) -> dict[str, Any]:

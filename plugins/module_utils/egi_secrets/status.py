@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Any, Protocol
 
 from .members import Member, cluster_problems, expelled, forgetful, voter_problems
@@ -86,6 +87,7 @@ class Elsewhere:
 
     Attributes:
         clocks: node → how far its clock is ahead of the controller's, s, and by how much that may be wrong.
+        clocks_unread: why none could be read; empty: those that are missing gave no answer.
         checkers: what each checker reports; None of one that reports nothing.
         snapshot: the newest snapshot on this controller: file and age in s; None without one.
         lock: who holds the lock of changing runs, a sentence; empty: nobody; None: nobody could ask.
@@ -94,6 +96,7 @@ class Elsewhere:
     """
 
     clocks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    clocks_unread: str = ""
     checkers: Sequence[Mapping[str, Any] | None] = ()
     snapshot: tuple[str, float] | None = None
     lock: str | None = None
@@ -180,7 +183,7 @@ def status_of(
         lock=beside.lock,
         snapshot=beside.snapshot,
         todo=todo,
-        notes=[*_partly(nodes), *_notes(root_token, beside), *_idle_authorities(hosts)],
+        notes=[*_partly(nodes), *_without_clock(nodes, beside), *_notes(root_token, beside), *_idle_authorities(hosts)],
     )
 
 
@@ -334,12 +337,15 @@ def _audit_todo(node: NodeStatus, state: Mapping[str, Any], *, watched: bool) ->
 
 
 def _clock_todo(clocks: Mapping[str, tuple[float, float]]) -> list[Todo]:
-    if not clocks:
+    # Each pair: the two that look furthest apart may be those that least is known of.
+    surely = {
+        (behind, ahead): clocks[ahead][0] - clocks[ahead][1] - clocks[behind][0] - clocks[behind][1]
+        for behind, ahead in permutations(clocks, 2)
+    }
+    behind, ahead = max(surely, key=surely.__getitem__, default=("", ""))
+    if surely.get((behind, ahead), 0.0) <= CLOCK_SECONDS:
         return []
-    behind, ahead = min(clocks, key=lambda name: clocks[name][0]), max(clocks, key=lambda name: clocks[name][0])
-    apart, unsure = clocks[ahead][0] - clocks[behind][0], clocks[ahead][1] + clocks[behind][1]
-    if apart - unsure <= CLOCK_SECONDS:
-        return []
+    apart = clocks[ahead][0] - clocks[behind][0]
     return [Todo(f"The clock of {ahead} is {apart:.1f} s ahead of that of {behind}: start time synchronisation.", INDEX)]
 
 
@@ -409,6 +415,14 @@ def _partly(nodes: Sequence[NodeStatus]) -> list[str]:
     if not unasked:
         return []
     return [f"Only a part of the service was looked at: {', '.join(unasked)} was not asked (--limit)."]
+
+
+def _without_clock(nodes: Sequence[NodeStatus], beside: Elsewhere) -> list[str]:
+    unread = [node.node for node in nodes if node.state in OPEN and node.clock is None]
+    if not unread:
+        return []
+    why = beside.clocks_unread or "its API does not answer this controller"
+    return [f"The clock of {', '.join(unread)} could not be read, and may be wrong: {why.rstrip('.')}."]
 
 
 def _notes(root_token: RootToken | None, beside: Elsewhere) -> list[str]:
