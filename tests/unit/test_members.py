@@ -14,6 +14,7 @@ from ansible.module_utils.egi_secrets.members import (
     forgotten,
     is_settled,
     member_problems,
+    standby_problems,
     voter_problems,
 )
 from ansible.module_utils.egi_secrets.standing import wait_until_settled
@@ -67,6 +68,15 @@ def test_a_node_that_differs_is_named(member: Member, word: str) -> None:
 
 def test_a_host_that_was_not_reached_is_named() -> None:
     assert "vault-ifca" in member_problems(CLUSTER[:2], EXPECTED)[0]
+
+
+def test_standbys_that_do_not_follow_the_leader_are_named() -> None:
+    lost, astray = replace(STANDBY, leader=None), replace(STANDBY, leader="https://c:8200")
+    assert standby_problems(CLUSTER, all_open=True) == []
+    assert "No leader is seen by vault-infn" in standby_problems([ACTIVE, lost, CLUSTER[2]], all_open=True)[0]
+    assert "No leader is seen by vault-infn" in standby_problems([lost], all_open=False)[0]
+    assert standby_problems([lost], all_open=True) == [], "that no node is active is told then"
+    assert "named by vault-infn (https://c:8200)" in standby_problems([ACTIVE, astray, CLUSTER[2]], all_open=True)[0]
 
 
 def test_no_leader_is_a_problem() -> None:

@@ -38,8 +38,20 @@ def ends(days: float) -> dict[str, Any]:
     return {"not_after": f"in {days} days", "not_after_seconds": NOW + days * 86_400}
 
 
-def state(*, active: bool = False) -> dict[str, Any]:
+def server(
+    *, active: bool = False, leader: str | None = "https://vault-iisas:8200", applied: int | None = 42
+) -> dict[str, Any]:
+    """What the server of an open node says."""
     autopilot = {"healthy": True, "failure_tolerance": 1, "nodes": dict.fromkeys(NODES, True)}
+    return {
+        "health": {"initialized": True, "sealed": False, "cluster_id": "c"},
+        "leader": {"is_self": active, "leader_address": leader},
+        "autopilot": autopilot if active else None,
+        "applied_index": applied,
+    }
+
+
+def state(*, active: bool = False) -> dict[str, Any]:
     return {
         "time": NOW,
         "running": True,
@@ -47,12 +59,7 @@ def state(*, active: bool = False) -> dict[str, Any]:
         "versions": {"running": "2.7.2", "current": "2.7.2", "installed": ["2.7.2"]},
         "restart_pending": [],
         "reload_pending": [],
-        "server": {
-            "health": {"initialized": True, "sealed": False, "cluster_id": "c"},
-            "leader": {"is_self": active, "leader_address": "https://vault-iisas:8200"},
-            "autopilot": autopilot if active else None,
-            "applied_index": 42,
-        },
+        "server": server(active=active),
         "tls": tls(100, 200),
         "filesystems": {"/var/lib/openbao": {"free_percent": 60.0}},
         "audit": {"/var/log/openbao/audit.log": {"modified": NOW - 3, "open": True}},
@@ -164,6 +171,13 @@ def test_all_is_well() -> None:
         ({"server": None}, ["vault-infn does not answer", "index.md"]),
         ({"server": SEALED}, ["vault-infn is sealed", "unseal.yml", "unseal.md"]),
         ({"filesystems": {"/var/log/openbao": {"free_percent": 3.0}}}, ["3.0 %", "/var/log/openbao", "vault-infn"]),
+        (
+            {"filesystems": {"/var/lib/openbao": None}},
+            ["The filesystem of /var/lib/openbao on vault-infn cannot be looked at"],
+        ),
+        ({"server": server(leader=None)}, ["No leader is seen by vault-infn", "Run this again", "index.md"]),
+        ({"server": server(leader="https://x:8200")}, ["vault-iisas leads", "named by vault-infn (https://x:8200)"]),
+        ({"server": server(applied=None)}, ["How far vault-infn is behind the leader is not known", "Run this again"]),
     ],
 )
 def test_what_needs_doing_is_said_with_the_remedy(change: dict[str, Any], words: list[str]) -> None:

@@ -172,6 +172,32 @@ def cluster_problems(
     return problems
 
 
+def standby_problems(members: Sequence[Member], *, all_open: bool) -> list[str]:
+    """Say which open standbys do not follow the node that leads.
+
+    Args:
+        members: open nodes.
+        all_open: whether every expected member is; that none leads is told by `cluster_problems` then.
+
+    Returns:
+        Sentences, none of them when all is well. An election makes them true for a second.
+    """
+    active = [member for member in members if member.active]
+    standbys = [member for member in members if not member.active]
+    again = "Run this again in a few seconds; where it lasts, look at their journal and at the cluster port."
+    problems = []
+    lost = [member.name for member in standbys if member.leader is None]
+    if lost and (active or not all_open):
+        problems.append(
+            f"No leader is seen by {', '.join(lost)}: no quorum, an election, or cut off from the others. {again}"
+        )
+    if len(active) == 1 and (leader := active[0].leader):
+        astray = [f"{each.name} ({each.leader})" for each in standbys if each.leader not in (None, leader)]
+        if astray:
+            problems.append(f"{active[0].name} leads, and another is named by {', '.join(astray)}. {again}")
+    return problems
+
+
 def forgetful(members: Sequence[Member], bare: Sequence[str]) -> list[str]:
     """Return who is in Raft's configuration and has an empty disk.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any, Protocol
 
-from .members import Member, cluster_problems, expelled, forgetful, voter_problems
+from .members import Member, cluster_problems, expelled, forgetful, standby_problems, voter_problems
 from .operate.planned import freshest
 from .raft import BEHIND
 from .status_names import checkers_todo, holds, places
@@ -169,6 +169,12 @@ def status_of(
     open_ones = [members[node.node] for node in nodes if node.state in OPEN]
     all_open = len(open_ones) == len(nodes)
     todo += [Todo(each, INDEX) for each in cluster_problems(open_ones, expected, all_open=all_open, apart=told)]
+    todo += [Todo(each, INDEX) for each in standby_problems(open_ones, all_open=all_open)]
+    todo += [
+        Todo(f"How far {node.node} is behind the leader is not known: its metrics do not tell. Run this again.", INDEX)
+        for node in nodes
+        if node.state == "standby" and node.behind is None and newest is not None
+    ]
     todo += [Todo(each, "docs/key-ceremony.md") for each in bundle_problems]
     for host, node in zip(hosts, nodes, strict=True):
         if host["state"]:
@@ -306,6 +312,11 @@ def _todo_of(node: NodeStatus, state: Mapping[str, Any], *, watched: bool) -> li
         why = "; ".join(state["reload_pending"])
         todo.append(Todo(f"Reload pending on {name}: {why}. Run playbooks/operate/rotate-tls.yml.", ROTATE))
     todo += _tls_todo(name, state)
+    todo += [
+        Todo(f"The filesystem of {path} on {name} cannot be looked at: is {path} there, and its disk mounted?", INDEX)
+        for path, room in state["filesystems"].items()
+        if room is None
+    ]
     todo += [
         Todo(
             f"Only {room['free_percent']} % is free where {path} lies on {name}. A full audit disk stops the server.", INDEX
