@@ -212,6 +212,8 @@ def test_a_ca_that_is_being_replaced_is_a_note() -> None:
     status = changed(tls=tls(100, trust=("a", "old")))
     assert status.todo == []
     assert any("The nodes trust CN=old, and no listener leads to it" in each for each in status.notes)
+    silent = [host | {"state": host["state"] | {"tls": tls(None) | {"authorities": []}}} for host in hosts()]
+    assert not any("is being replaced" in each for each in status_of(silent, REVOKED).notes), "nobody can tell"
 
 
 def test_a_host_that_was_not_reached_is_shown() -> None:

@@ -14,14 +14,12 @@ from .members import Member, cluster_problems, expelled, forgetful, standby_prob
 from .operate.planned import freshest
 from .raft import BEHIND
 from .status_names import checkers_todo, holds, places
+from .status_tls import days_left, idle_authorities, served_by, soonest, tls_todo
 from .todo import INDEX, REPLACE, ROTATE, UNSEAL, Todo
 
-TLS_DAYS = 30  # a certificate that ends sooner needs doing
-CA_DAYS = 120  # and so does a CA: another one takes three steps, with time for users between them
 DISK_PERCENT = 10.0  # less room than this on a filesystem of the server needs doing
 CLOCK_SECONDS = 1.0  # members' clocks that are surely further apart need doing
 AUDIT_SECONDS = 120.0  # checkers write every few seconds: the leader's audit file may not be older
-_DAY = 86_400.0
 
 OPEN = ("active", "standby")
 RUNBOOKS = {
@@ -189,7 +187,7 @@ def status_of(
         lock=beside.lock,
         snapshot=beside.snapshot,
         todo=todo,
-        notes=[*_partly(nodes), *_without_clock(nodes, beside), *_notes(root_token, beside), *_idle_authorities(hosts)],
+        notes=[*_partly(nodes), *_without_clock(nodes, beside), *_notes(root_token, beside), *idle_authorities(hosts)],
     )
 
 
@@ -247,7 +245,7 @@ def _node(
         word, why = str(host.get("unseen") or "unreachable"), str(host.get("why") or "")
         return NodeStatus(name, site, word, why, voter=_votes(name, members, expected))
     process = state["process"]
-    served = _soonest(_served(state))
+    served = soonest(served_by(state))
     room = [fs["free_percent"] for fs in state["filesystems"].values() if fs]
     written = [audit["modified"] for audit in state["audit"].values() if audit]
     applied, word = _applied(state), _state_word(members[name], running=bool(state["running"]))
@@ -261,7 +259,7 @@ def _node(
         # Nodes are asked one after the other: one that was asked later than the leader may seem to be ahead.
         behind=None if applied is None or newest is None or word not in OPEN else max(0, newest - applied),
         clock=clocks.get(name),
-        tls_days=round(_days_left(served, state["time"]), 1) if served else None,
+        tls_days=round(days_left(served, state["time"]), 1) if served else None,
         disk_free=min(room, default=None),
         audit_age=round(state["time"] - max(written), 1) if written else None,
         restart_pending=tuple(state["restart_pending"]),
@@ -311,7 +309,7 @@ def _todo_of(node: NodeStatus, state: Mapping[str, Any], *, watched: bool) -> li
     if state["reload_pending"]:
         why = "; ".join(state["reload_pending"])
         todo.append(Todo(f"Reload pending on {name}: {why}. Run playbooks/operate/rotate-tls.yml.", ROTATE))
-    todo += _tls_todo(name, state)
+    todo += tls_todo(name, state)
     todo += [
         Todo(f"The filesystem of {path} on {name} cannot be looked at: is {path} there, and its disk mounted?", INDEX)
         for path, room in state["filesystems"].items()
@@ -360,67 +358,6 @@ def _clock_todo(clocks: Mapping[str, tuple[float, float]]) -> list[Todo]:
     return [Todo(f"The clock of {ahead} is {apart:.1f} s ahead of that of {behind}: start time synchronisation.", INDEX)]
 
 
-def _tls_todo(name: str, state: Mapping[str, Any]) -> list[Todo]:
-    todo = _listeners_todo(name, state["tls"]["listeners"]) if state["running"] else []
-    # What is on disk counts as well where nothing is served: it will be.
-    first = _soonest(_served(state)) or state["tls"]["file"]
-    if first and _days_left(first, state["time"]) < TLS_DAYS:
-        ends = first["not_after"]
-        todo.append(
-            Todo(
-                f"The certificate of {name} ends on {ends}. Get a new one and run operate/rotate-tls.yml, or site.yml "
-                "where it has ended.",
-                ROTATE,
-            )
-        )
-    # A CA whose successor vouches as well may end: whoever trusts both is served.
-    vouching = [each for each in state["tls"]["trust"] if each["sha256"] in state["tls"]["authorities"]]
-    last = max(vouching, key=lambda each: float(each["not_after_seconds"]), default=None)
-    if last and _days_left(last, state["time"]) < CA_DAYS:
-        todo.append(
-            Todo(
-                f"The CA {last['subject']}, which {name} leads to, ends on {last['not_after']}. Have certificates of "
-                "another, in three steps.",
-                ROTATE,
-            )
-        )
-    return todo
-
-
-def _listeners_todo(name: str, listeners: Sequence[Mapping[str, Any]]) -> list[Todo]:
-    """Say on which ports a running server does not answer, or is not trusted; what is the same on several ports, once."""
-    ports: dict[tuple[bool, str], list[str]] = {}
-    for listener in listeners:
-        for asked, why in listener["errors"].items():
-            ports.setdefault((bool(asked), why), []).append(str(listener["port"]))
-    page, todo = "docs/runbooks/stand-up.md", []
-    for (answered, why), those in ports.items():
-        where = f"on port{'s' if those[1:] else ''} {', '.join(those)}"
-        if answered:
-            what = f"Clients do not trust what {name} serves {where}: {why}. Mend its certificate and run site.yml."
-            todo.append(Todo(what, page))
-        else:
-            todo.append(
-                Todo(f"The server on {name} runs, and no listener answers {where}: {why}. Look at its journal.", INDEX)
-            )
-    return todo
-
-
-def _served(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [each["certificate"] for each in state["tls"]["listeners"] if each["certificate"]]
-
-
-def _soonest(certificates: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    return min(certificates, key=lambda each: float(each["not_after_seconds"]), default=None)
-
-
-def _idle_authorities(hosts: Sequence[Mapping[str, Any]]) -> list[str]:
-    tls = [host["state"]["tls"] for host in hosts if host["state"]]
-    trusted = {each["sha256"]: each["subject"] for one in tls for each in one["trust"]}
-    idle = sorted(name for sha, name in trusted.items() if not any(sha in one["authorities"] for one in tls))
-    return [f"The nodes trust {name}, and no listener leads to it: a CA is being replaced, see {ROTATE}." for name in idle]
-
-
 def _partly(nodes: Sequence[NodeStatus]) -> list[str]:
     unasked = [node.node for node in nodes if node.state == "not asked"]
     if not unasked:
@@ -450,7 +387,3 @@ def _notes(root_token: RootToken | None, beside: Elsewhere) -> list[str]:
     if beside.snapshot is None:
         notes.append("There is no snapshot on this controller.")
     return notes
-
-
-def _days_left(certificate: Mapping[str, Any], now: float) -> float:
-    return (float(certificate["not_after_seconds"]) - now) / _DAY
