@@ -18,10 +18,13 @@ if _OURS not in ansible.module_utils.__path__:
 
 from ansible.module_utils.egi_secrets.members import Member, forgetful, forgotten, member_problems  # noqa: E402 - needs the path above
 from ansible.module_utils.egi_secrets.operate.planned import checker_reports  # noqa: E402
-from ansible.module_utils.egi_secrets.status import Elsewhere, Status, Todo, status_of  # noqa: E402
+from ansible.module_utils.egi_secrets.status import Elsewhere, Status, status_of  # noqa: E402
 from ansible.module_utils.egi_secrets.status_screen import screen  # noqa: E402
+from ansible.module_utils.egi_secrets.todo import Todo  # noqa: E402
 
 HostVars = Mapping[str, Any]
+
+_SSH = "Failed to connect to the host via ssh: "  # what Ansible says before the reason
 
 
 def api_nodes(hosts: Iterable[HostVars]) -> list[dict[str, str]]:
@@ -137,10 +140,28 @@ def _root_todo(hosts: Iterable[HostVars]) -> list[Todo]:
     return [Todo(sentence, "docs/runbooks/generate-root.md") for sentence in told]
 
 
+def _unasked(lock: Mapping[str, Any]) -> str:
+    """Return why nobody could be asked who has the lock, though there was a login."""
+    if not lock or lock.get("skipped") or lock.get("messages"):
+        return ""
+    return " ".join(str(lock.get("msg") or "no reason given").split())
+
+
+def _unheard(host: HostVars) -> dict[str, str]:
+    """Return why a host did not say all that show-status asks, and a word for a host that said nothing."""
+    answers = [host[each] for each in ("vault_server_look", "vault_cluster_member") if host.get(each)]
+    lost = next((str(each.get("msg") or "") for each in answers if each.get("unreachable")), None)
+    failed = host.get("vault_cluster_unheard")
+    if lost is None and failed is None:
+        return {} if answers else {"unseen": "not asked"}
+    words = " ".join(str(failed if lost is None else lost).removeprefix(_SSH).split()).rstrip(".")
+    return {"unseen": "failed" if lost is None else "unreachable", "why": words}
+
+
 def service_status(
     hosts: Iterable[HostVars],
-    clocks: Mapping[str, Sequence[float]] | None = None,
-    lock: str | None = None,
+    clocks: Mapping[str, Any] | None = None,
+    lock: Mapping[str, Any] | None = None,
     snapshots: str = "",
 ) -> Status:
     """Put together how the service stands.
@@ -149,7 +170,7 @@ def service_status(
         hosts: variables of the hosts, with what look.yml and ask.yml registered. Where they have endpoint_failover_names,
             checkers are to report.
         clocks: what vault_clocks returned.
-        lock: who holds the lock of changing runs; None: nobody could ask.
+        lock: what vault_run_lock returned; None, or skipped: there was no login to ask with.
         snapshots: directory of the controller with snapshots.
 
     Returns:
@@ -175,14 +196,19 @@ def service_status(
     problems += proving.todo(kept) if kept else []
     states = [
         {"node_id": host["vault_node_id"], "site": host["site_name"], "state": host.get("vault_server_state")}
+        | _unheard(host)
         for host in known
     ]
     elsewhere = Elsewhere(
-        clocks={name: (float(offset), float(unsure)) for name, (offset, unsure) in (clocks or {}).items()},
+        clocks={
+            name: (float(offset), float(unsure)) for name, (offset, unsure) in ((clocks or {}).get("clocks") or {}).items()
+        },
+        clocks_unread=str((clocks or {}).get("msg") or ""),
         checkers=checker_reports(known),
         snapshot=newest_snapshot(snapshots),
-        lock=lock,
-        named=any(host.get("endpoint_failover_names") for host in known),
+        lock=next(iter((lock or {}).get("messages") or []), None),
+        lock_unasked=_unasked(lock or {}),
+        names=sorted({each["name"] for host in known for each in host.get("endpoint_failover_names") or []}),
     )
     status = status_of(states, kept.root_token if kept else None, problems, elsewhere)
     return dataclasses.replace(status, todo=[*status.todo, *_root_todo(known)])

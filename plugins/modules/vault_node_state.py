@@ -30,6 +30,7 @@ options:
   socket: {description: The server's Unix socket., type: path, required: true}
   name: {description: DNS name that the listeners' certificate must carry., type: str, required: true}
   ports: {description: Ports of the TLS listeners., type: list, elements: int, default: [8200]}
+  listen_address: {description: Address that they bind., type: str, default: "[::]"}
   certificate: {description: Certificate file on the host., type: path, required: true}
   ca: {description: CA file on the host., type: path, required: true}
   audit_files: {description: Audit files to look at., type: list, elements: path, default: []}
@@ -80,6 +81,7 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "socket": {"type": "path", "required": True},
     "name": {"type": "str", "required": True},
     "ports": {"type": "list", "elements": "int", "default": [8200]},
+    "listen_address": {"type": "str", "default": "[::]"},
     "certificate": {"type": "path", "required": True},
     "ca": {"type": "path", "required": True},
     "audit_files": {"type": "list", "elements": "path", "default": []},
@@ -111,6 +113,7 @@ def main() -> None:
         socket=Path(given["socket"]),
         name=given["name"],
         ports=tuple(given["ports"]),
+        listen_address=given["listen_address"],
         certificate=Path(given["certificate"]),
         ca=Path(given["ca"]),
         audit_files=tuple(map(Path, given["audit_files"])),

@@ -25,8 +25,44 @@ def filters(name: str) -> ModuleType:
 @pytest.mark.parametrize(("names", "told"), [([{"name": "vault.example"}], True), ([], False), (None, False)])
 def test_checkers_are_expected_where_the_inventory_has_names(names: object, told: bool) -> None:
     host = {"vault_node_id": "vault-infn", "site_name": "infn", "endpoint_failover_names": names}
+    assert filters("cluster").service_status([host]).nodes[0].state == "not asked"
     status = filters("cluster").service_status([host])
     assert any("No checker made a check" in todo.what for todo in status.todo) is told
+
+
+LOST = {"unreachable": True, "msg": "Failed to connect to the host via ssh: No route to host."}
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "why"),
+    [
+        ({}, "not asked", ""),
+        ({"vault_server_look": LOST, "vault_cluster_member": LOST}, "unreachable", "No route to host"),
+        ({"vault_server_look": {"failed": True}, "vault_cluster_unheard": "No sudo.\n"}, "failed", "No sudo"),
+        ({"vault_cluster_unheard": "vault_version is missing."}, "failed", "vault_version is missing"),
+    ],
+)
+def test_why_a_host_said_nothing_is_told(said: dict[str, object], state: str, why: str) -> None:
+    host = {"vault_node_id": "vault-infn", "site_name": "infn", **said}
+    (node,) = filters("cluster").service_status([host]).nodes
+    assert (node.state, node.why) == (state, why)
+
+
+@pytest.mark.parametrize(
+    ("told", "lock", "noted"),
+    [
+        (None, None, False),
+        ({"skipped": True, "changed": False}, None, False),
+        ({"messages": ["alice holds it."]}, "alice holds it.", False),
+        ({"messages": [""]}, "", False),
+        ({"messages": [], "msg": "The login was refused."}, None, True),
+        ({"msg": "MODULE FAILURE"}, None, True),
+    ],
+)
+def test_a_lock_that_could_not_be_asked_is_no_lock_that_nobody_has(told: object, lock: str | None, noted: bool) -> None:
+    status = filters("cluster").service_status([], {}, told)
+    assert status.lock == lock
+    assert any("could not be asked" in note for note in status.notes) is noted
 
 
 def test_the_newest_snapshot_is_one_that_was_proven(tmp_path: Path) -> None:

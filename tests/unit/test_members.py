@@ -9,10 +9,12 @@ import pytest
 from ansible.module_utils.egi_secrets.members import (
     Autopilot,
     Member,
+    expelled,
     forgetful,
     forgotten,
     is_settled,
     member_problems,
+    standby_problems,
     voter_problems,
 )
 from ansible.module_utils.egi_secrets.standing import wait_until_settled
@@ -68,6 +70,15 @@ def test_a_host_that_was_not_reached_is_named() -> None:
     assert "vault-ifca" in member_problems(CLUSTER[:2], EXPECTED)[0]
 
 
+def test_standbys_that_do_not_follow_the_leader_are_named() -> None:
+    lost, astray = replace(STANDBY, leader=None), replace(STANDBY, leader="https://c:8200")
+    assert standby_problems(CLUSTER, all_open=True) == []
+    assert "No leader is seen by vault-infn" in standby_problems([ACTIVE, lost, CLUSTER[2]], all_open=True)[0]
+    assert "No leader is seen by vault-infn" in standby_problems([lost], all_open=False)[0]
+    assert standby_problems([lost], all_open=True) == [], "that no node is active is told then"
+    assert "named by vault-infn (https://c:8200)" in standby_problems([ACTIVE, astray, CLUSTER[2]], all_open=True)[0]
+
+
 def test_no_leader_is_a_problem() -> None:
     assert "No node is active" in member_problems([replace(m, active=False) for m in CLUSTER], EXPECTED)[0]
 
@@ -86,6 +97,13 @@ def test_a_member_with_an_empty_disk_is_told_from_a_host_that_is_to_join() -> No
     stranger = replace(STANDBY, name="vault-lip", answers=False)
     assert forgetful([ACTIVE, STANDBY, stranger], ["vault-infn", "vault-lip"]) == ["vault-infn"]
     assert forgetful([STANDBY, stranger], ["vault-infn"]) == [], "nobody leads, and says who is a member"
+
+
+def test_one_that_was_removed_is_told_from_a_member_and_from_one_that_nobody_can_tell_of() -> None:
+    two = replace(ACTIVE, autopilot=replace(GOOD, nodes=dict.fromkeys(["vault-iisas", "vault-infn"], True)))
+    assert expelled([two, STANDBY], ["vault-iisas", "vault-infn", "vault-ifca"]) == ["vault-ifca"]
+    assert expelled([STANDBY], ["vault-ifca"]) == [], "nobody leads, and says who is a member"
+    assert expelled([replace(two, autopilot=replace(GOOD, nodes={}))], ["vault-ifca"]) == [], "its gauges have expired"
 
 
 def test_a_member_that_lives_and_that_the_inventory_forgot_is_named() -> None:

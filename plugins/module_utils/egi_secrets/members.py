@@ -7,7 +7,7 @@ on the active node say the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,7 +76,7 @@ class Member:
         )
 
 
-def voter_problems(autopilot: Autopilot, expected: Sequence[str]) -> list[str]:
+def voter_problems(autopilot: Autopilot, expected: Sequence[str], apart: Collection[str] = ()) -> list[str]:
     """Say what keeps the servers in Raft's configuration from being exactly the expected ones, all healthy voters.
 
     A cluster of n voters, all healthy, survives the loss of (n - 1) // 2 of them, and one with a non-voter among its n
@@ -85,6 +85,7 @@ def voter_problems(autopilot: Autopilot, expected: Sequence[str]) -> list[str]:
     Args:
         autopilot: what the active node says.
         expected: Raft node ids that the inventory names.
+        apart: those of them of which it is told elsewhere that they are no members.
 
     Returns:
         Sentences, none of them when all is well.
@@ -97,16 +98,16 @@ def voter_problems(autopilot: Autopilot, expected: Sequence[str]) -> list[str]:
             f"Raft has members that the inventory's group vault does not name: {', '.join(strangers)}. Add them to the "
             "inventory, or remove them (playbooks/operate/replace-site.yml)."
         )
-    if missing:
+    if joining := [name for name in missing if name not in apart]:
         problems.append(
-            f"Raft does not have these members of the inventory's group vault: {', '.join(missing)}. They have not joined; "
+            f"Raft does not have these members of the inventory's group vault: {', '.join(joining)}. They have not joined; "
             "their journal says why, and retry_join goes on trying."
         )
     ill = sorted(name for name, healthy in autopilot.nodes.items() if not healthy)
     if ill:
         problems.append(f"Autopilot calls these members unhealthy: {', '.join(ill)}. Look at their journal and their clock.")
     tolerance = (len(expected) - 1) // 2
-    if not problems and autopilot.failure_tolerance != tolerance:
+    if not problems and not missing and autopilot.failure_tolerance != tolerance:
         problems.append(
             f"The cluster survives the loss of {autopilot.failure_tolerance} of its members, and would of {tolerance} if "
             f"all {len(expected)} were voters. Autopilot makes a new member a voter after ten stable seconds."
@@ -138,13 +139,16 @@ def member_problems(members: Sequence[Member], expected: Sequence[str]) -> list[
     return problems + cluster_problems(members, expected, all_open=not problems)
 
 
-def cluster_problems(members: Sequence[Member], expected: Sequence[str], *, all_open: bool) -> list[str]:
+def cluster_problems(
+    members: Sequence[Member], expected: Sequence[str], *, all_open: bool, apart: Collection[str] = ()
+) -> list[str]:
     """Say what keeps nodes that answer from being one cluster of exactly the expected members.
 
     Args:
         members: what each node that could be asked says of itself.
         expected: Raft node ids that the inventory names.
         all_open: whether every expected member answers and is unsealed; otherwise that none leads is no wonder.
+        apart: expected ones of which it is told elsewhere that they are no members.
 
     Returns:
         Sentences, none of them when all is well.
@@ -162,9 +166,35 @@ def cluster_problems(members: Sequence[Member], expected: Sequence[str], *, all_
         if autopilot is None:
             problems.append(f"{active[0].name} is active and its autopilot has said nothing yet.")
         else:
-            problems += voter_problems(autopilot, expected)
+            problems += voter_problems(autopilot, expected, apart)
     elif all_open and not problems:
         problems.append("No node is active, though all are unsealed: an election is going on, or there is no quorum.")
+    return problems
+
+
+def standby_problems(members: Sequence[Member], *, all_open: bool) -> list[str]:
+    """Say which open standbys do not follow the node that leads.
+
+    Args:
+        members: open nodes.
+        all_open: whether every expected member is; that none leads is told by `cluster_problems` then.
+
+    Returns:
+        Sentences, none of them when all is well. An election makes them true for a second.
+    """
+    active = [member for member in members if member.active]
+    standbys = [member for member in members if not member.active]
+    again = "Run this again in a few seconds; where it lasts, look at their journal and at the cluster port."
+    problems = []
+    lost = [member.name for member in standbys if member.leader is None]
+    if lost and (active or not all_open):
+        problems.append(
+            f"No leader is seen by {', '.join(lost)}: no quorum, an election, or cut off from the others. {again}"
+        )
+    if len(active) == 1 and (leader := active[0].leader):
+        astray = [f"{each.name} ({each.leader})" for each in standbys if each.leader not in (None, leader)]
+        if astray:
+            problems.append(f"{active[0].name} leads, and another is named by {', '.join(astray)}. {again}")
     return problems
 
 
@@ -180,6 +210,22 @@ def forgetful(members: Sequence[Member], bare: Sequence[str]) -> list[str]:
     """
     known = {name for member in members if member.active and member.autopilot for name in member.autopilot.nodes}
     return [name for name in bare if name in known]
+
+
+def expelled(members: Sequence[Member], remembering: Sequence[str]) -> list[str]:
+    """Return who holds the data of a member and is none, as far as the leader's autopilot knows.
+
+    One that was removed cannot join with it. One that has just joined is in the gauges within a minute.
+
+    Args:
+        members: what each node that could be asked says of itself.
+        remembering: names of those whose disk holds a log of Raft.
+
+    Returns:
+        Raft node ids; none where no node leads.
+    """
+    known = [member.autopilot.nodes for member in members if member.active and member.autopilot and member.autopilot.nodes]
+    return [name for name in remembering if known and not any(name in nodes for nodes in known)]
 
 
 def forgotten(members: Sequence[Member], expected: Mapping[str, str]) -> list[str]:

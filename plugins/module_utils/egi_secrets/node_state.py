@@ -9,6 +9,7 @@ from __future__ import annotations
 import grp
 import hashlib
 import http.client
+import ipaddress
 import json
 import mmap
 import os
@@ -37,7 +38,7 @@ _HEALTH = "sys/health?standbyok=true&perfstandbyok=true&sealedcode=200&uninitcod
 
 @dataclass(frozen=True)
 class Node:
-    """Where to look. Paths are absolute; `ports` are those of the TLS listeners, `name` is what their certificate says."""
+    """Where to look. Paths are absolute; `listen_address`, `ports` are the TLS listeners', `name` their certificate's."""
 
     unit: str
     other_units: tuple[str, ...]
@@ -55,6 +56,7 @@ class Node:
     audit_files: tuple[Path, ...]
     filesystems: tuple[Path, ...]
     commands: tuple[str, ...]
+    listen_address: str = "[::]"
     tls_files: tuple[Path, ...] = ()
     raft_log: Path | None = None
     firewall: tuple[str, str] | None = None  # name and wanted definition of our nftables table
@@ -447,7 +449,8 @@ def tls_of(node: Node) -> Json:
     """Return the certificate on disk, what each listener serves and whom the node trusts; null where there is none."""
     now = time.time()
     trust = _text(node.ca)
-    seen = [listeners.look(Listener(node.name, "127.0.0.1", port, (node.name,)), trust) for port in node.ports]
+    address = reachable(node.listen_address)
+    seen = [listeners.look(Listener(node.name, address, port, (node.name,)), trust) for port in node.ports]
     first = seen[0]
     return {
         "file": _certificate_on_disk(node.certificate, now),
@@ -457,6 +460,15 @@ def tls_of(node: Node) -> Json:
         "authorities": list(first.authorities),
         "trust": _trust(trust, now),
     }
+
+
+def reachable(listen_address: str) -> str:
+    """Return where a listener on this host answers: at the address that it binds, or at 127.0.0.1 where it binds all."""
+    bare = listen_address.strip("[]")
+    try:
+        return "127.0.0.1" if ipaddress.ip_address(bare).is_unspecified else bare
+    except ValueError:  # a host's name
+        return bare
 
 
 def _text(path: Path) -> str:

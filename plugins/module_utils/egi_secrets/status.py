@@ -7,28 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Any, Protocol
 
-from .members import Member, cluster_problems, forgetful, voter_problems
-from .operate.planned import FRESH, freshest
+from .members import Member, cluster_problems, expelled, forgetful, standby_problems, voter_problems
+from .operate.planned import freshest
 from .raft import BEHIND
+from .status_names import checkers_todo, holds, places
+from .status_tls import days_left, idle_authorities, served_by, soonest, tls_todo
+from .todo import INDEX, REPLACE, ROTATE, UNSEAL, Todo
 
-TLS_DAYS = 30  # a certificate that ends sooner needs doing
-CA_DAYS = 120  # and so does a CA: another one takes three steps, with time for users between them
 DISK_PERCENT = 10.0  # less room than this on a filesystem of the server needs doing
 CLOCK_SECONDS = 1.0  # members' clocks that are surely further apart need doing
 AUDIT_SECONDS = 120.0  # checkers write every few seconds: the leader's audit file may not be older
-_DAY = 86_400.0
 
-INDEX = "docs/runbooks/index.md"
-REPLACE = "docs/runbooks/replace-site.md"
-ROTATE = "docs/runbooks/rotate-tls.md"
+OPEN = ("active", "standby")
 RUNBOOKS = {
     "unreachable": INDEX,
+    "failed": INDEX,
     "stopped": INDEX,
     "no answer": INDEX,
-    "not joined": "docs/runbooks/unseal.md",
-    "sealed": "docs/runbooks/unseal.md",
+    "not joined": UNSEAL,
+    "sealed": UNSEAL,
 }
 
 
@@ -45,30 +45,20 @@ class RootToken(Protocol):
 
 
 @dataclass(frozen=True)
-class Todo:
-    """What needs doing, and the page that says how."""
-
-    what: str
-    runbook: str
-
-    def __str__(self) -> str:
-        return f"{self.what} See {self.runbook}."
-
-
-@dataclass(frozen=True)
 class NodeStatus:
     """How a node stands; None is what nobody knows.
 
     Attributes:
         node: its Raft node id.
         site: its site.
-        state: active, standby, sealed, not joined, stopped, no answer or unreachable.
+        state: active, standby, sealed, not joined, stopped, no answer, unreachable, failed or not asked.
+        why: why it is unreachable, or what failed; otherwise empty.
         version: that its process runs.
         up: since when it does, s.
         voter: whether it votes in Raft.
         behind: entries that it has applied fewer than the leader.
         clock: how far its clock is ahead of the controller's, s; and by how much that may be wrong.
-        tls_days: days that the certificate which clients see has left.
+        tls_days: days that the certificate which clients see has left; None where no listener serves one.
         disk_free: percent of the fuller of the data's and the audit file's filesystems.
         audit_age: since when nothing was written to the audit file, s.
         restart_pending: why what it runs is not what it should run.
@@ -77,6 +67,7 @@ class NodeStatus:
     node: str
     site: str
     state: str
+    why: str = ""
     version: str | None = None
     up: float | None = None
     voter: bool | None = None
@@ -94,17 +85,21 @@ class Elsewhere:
 
     Attributes:
         clocks: node → how far its clock is ahead of the controller's, s, and by how much that may be wrong.
+        clocks_unread: why none could be read; empty: those that are missing gave no answer.
         checkers: what each checker reports; None of one that reports nothing.
         snapshot: the newest snapshot on this controller: file and age in s; None without one.
         lock: who holds the lock of changing runs, a sentence; empty: nobody; None: nobody could ask.
-        named: the inventory has generic names, which checkers are to move.
+        lock_unasked: why that could not be asked with the login that was given.
+        names: generic names of the inventory, which checkers are to move.
     """
 
     clocks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    clocks_unread: str = ""
     checkers: Sequence[Mapping[str, Any] | None] = ()
     snapshot: tuple[str, float] | None = None
     lock: str | None = None
-    named: bool = False
+    lock_unasked: str = ""
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -142,7 +137,8 @@ def status_of(
 
     Args:
         hosts: of each node `node_id`, `site` and `state`, which is what the module vault_node_state returned, or None
-            where the host was not reached.
+            where it did not; then also `unseen`, the word for that (unreachable, failed, not asked), and `why`. Where only
+            the module vault_cluster_member failed, `why` is what it said.
         root_token: the first root token as the unseal bundle has it, or None where no copy of a bundle was found.
         bundle_problems: what is wrong with the nodes' copies of the bundle.
         elsewhere: what is known beside that.
@@ -156,39 +152,63 @@ def status_of(
     newest = _leaders_index(hosts, members)
     nodes = [_node(host, members, expected, newest, beside.clocks) for host in hosts]
     report = freshest(beside.checkers)
-    bare = [str(host["node_id"]) for host in hosts if host["state"] and host["state"].get("remembers") is False]
-    lost = forgetful(list(members.values()), bare)
-    todo = [
-        Todo(
-            f"{name} is a member of Raft, and its disk is empty: what it had acknowledged must not count any more. Run "
-            f"playbooks/operate/replace-site.yml -e remove={name}, which takes it in afresh.",
-            REPLACE,
-        )
-        for name in lost
-    ]
+    told = _disks_todo(hosts, list(members.values()))
+    todo = list(told.values())
     todo += [
         Todo(_state_sentence(node), RUNBOOKS[node.state])
         for node in nodes
-        if node.state in RUNBOOKS and node.node not in lost
+        if node.state in RUNBOOKS and node.node not in told
     ]
-    open_ones = [members[node.node] for node in nodes if node.state not in RUNBOOKS]
-    todo += [Todo(each, INDEX) for each in cluster_problems(open_ones, expected, all_open=len(open_ones) == len(nodes))]
+    todo += [
+        Todo(f"{host['node_id']} did not tell of its unseal bundle and of root tokens: {host['why']}.", INDEX)
+        for host in hosts
+        if host["state"] and host.get("why")
+    ]
+    open_ones = [members[node.node] for node in nodes if node.state in OPEN]
+    all_open = len(open_ones) == len(nodes)
+    todo += [Todo(each, INDEX) for each in cluster_problems(open_ones, expected, all_open=all_open, apart=told)]
+    todo += [Todo(each, INDEX) for each in standby_problems(open_ones, all_open=all_open)]
+    todo += [
+        Todo(f"How far {node.node} is behind the leader is not known: its metrics do not tell. Run this again.", INDEX)
+        for node in nodes
+        if node.state == "standby" and node.behind is None and newest is not None
+    ]
     todo += [Todo(each, "docs/key-ceremony.md") for each in bundle_problems]
     for host, node in zip(hosts, nodes, strict=True):
         if host["state"]:
-            todo += _todo_of(node, host["state"], watched=beside.named or report is not None)
+            todo += _todo_of(node, host["state"], watched=bool(beside.names) or report is not None)
     todo += _clock_todo(beside.clocks)
-    todo += _names_todo(report, expected=beside.named or any(beside.checkers))
+    todo += checkers_todo(beside.checkers, beside.names, [str(host["site"]) for host in hosts if host["state"]])
     return Status(
         nodes=nodes,
         cluster=_cluster(list(members.values())),
-        names=_names(report),
-        holds={site: dict(each["hold"]) for site, each in (report or {"sites": {}})["sites"].items() if each["hold"]},
+        names=places(report),
+        holds=holds(report),
         lock=beside.lock,
         snapshot=beside.snapshot,
         todo=todo,
-        notes=[*_notes(root_token, beside), *_idle_authorities(hosts)],
+        notes=[*_partly(nodes), *_without_clock(nodes, beside), *_notes(root_token, beside), *idle_authorities(hosts)],
     )
+
+
+def _disks_todo(hosts: Sequence[Mapping[str, Any]], members: Sequence[Member]) -> dict[str, Todo]:
+    """Say, by node, where disk and Raft contradict each other: unsealing does not help there."""
+    remembers = {str(host["node_id"]): (host["state"] or {}).get("remembers") for host in hosts}
+    bare, full = ([name for name, known in remembers.items() if known is wanted] for wanted in (False, True))
+    run = "playbooks/operate/replace-site.yml -e remove={}"
+    sentences = {
+        name: f"{name} is a member of Raft, and its disk is empty: what it had acknowledged must not count any more. Run "
+        f"{run.format(name)}, which takes it in afresh."
+        for name in forgetful(members, bare)
+    }
+    serving = {member.name for member in members if member.answers and not member.sealed}
+    sentences |= {
+        name: f"{name} is no member of Raft, and its disk holds the log of one that was removed. "
+        f"{'If it is not one in a minute, run' if name in serving else 'Run'} "
+        f"{run.format(name)} -e wipe=true, which empties it and takes it in afresh."
+        for name in expelled(members, full)
+    }
+    return {name: Todo(sentence, REPLACE) for name, sentence in sentences.items()}
 
 
 def _cluster(members: Sequence[Member]) -> str:
@@ -222,9 +242,10 @@ def _node(
 ) -> NodeStatus:
     name, site, state = str(host["node_id"]), str(host["site"]), host["state"]
     if not state:
-        return NodeStatus(name, site, "unreachable", voter=_votes(name, members, expected))
+        word, why = str(host.get("unseen") or "unreachable"), str(host.get("why") or "")
+        return NodeStatus(name, site, word, why, voter=_votes(name, members, expected))
     process = state["process"]
-    served = _soonest(state)
+    served = soonest(served_by(state))
     room = [fs["free_percent"] for fs in state["filesystems"].values() if fs]
     written = [audit["modified"] for audit in state["audit"].values() if audit]
     applied, word = _applied(state), _state_word(members[name], running=bool(state["running"]))
@@ -236,9 +257,9 @@ def _node(
         up=state["time"] - process["started"] if process else None,
         voter=_votes(name, members, expected),
         # Nodes are asked one after the other: one that was asked later than the leader may seem to be ahead.
-        behind=None if applied is None or newest is None or word in RUNBOOKS else max(0, newest - applied),
+        behind=None if applied is None or newest is None or word not in OPEN else max(0, newest - applied),
         clock=clocks.get(name),
-        tls_days=round(_days_left(served, state["time"]), 1) if served else None,
+        tls_days=round(days_left(served, state["time"]), 1) if served else None,
         disk_free=min(room, default=None),
         audit_age=round(state["time"] - max(written), 1) if written else None,
         restart_pending=tuple(state["restart_pending"]),
@@ -270,7 +291,9 @@ def _state_word(member: Member, *, running: bool) -> str:
 
 def _state_sentence(node: NodeStatus) -> str:
     return {
-        "unreachable": f"{node.node} was not reached by SSH: is its host up?",
+        "unreachable": f"{node.node} was not reached by SSH{f' ({node.why})' if node.why else ''}: is its host up?",
+        "failed": f"{node.node} could not be looked at: {node.why or 'no reason given'}. Are you root there "
+        "(--ask-become-pass)?",
         "stopped": f"The server on {node.node} is stopped: start it (systemctl start on the host), then unseal it.",
         "no answer": f"{node.node} does not answer on its Unix socket: look at its journal there.",
         "not joined": f"{node.node} has not joined the cluster yet; it does once another node is unsealed.",
@@ -286,7 +309,12 @@ def _todo_of(node: NodeStatus, state: Mapping[str, Any], *, watched: bool) -> li
     if state["reload_pending"]:
         why = "; ".join(state["reload_pending"])
         todo.append(Todo(f"Reload pending on {name}: {why}. Run playbooks/operate/rotate-tls.yml.", ROTATE))
-    todo += _tls_todo(name, state)
+    todo += tls_todo(name, state)
+    todo += [
+        Todo(f"The filesystem of {path} on {name} cannot be looked at: is {path} there, and its disk mounted?", INDEX)
+        for path, room in state["filesystems"].items()
+        if room is None
+    ]
     todo += [
         Todo(
             f"Only {room['free_percent']} % is free where {path} lies on {name}. A full audit disk stops the server.", INDEX
@@ -318,95 +346,31 @@ def _audit_todo(node: NodeStatus, state: Mapping[str, Any], *, watched: bool) ->
 
 
 def _clock_todo(clocks: Mapping[str, tuple[float, float]]) -> list[Todo]:
-    if not clocks:
+    # Each pair: the two that look furthest apart may be those that least is known of.
+    surely = {
+        (behind, ahead): clocks[ahead][0] - clocks[ahead][1] - clocks[behind][0] - clocks[behind][1]
+        for behind, ahead in permutations(clocks, 2)
+    }
+    behind, ahead = max(surely, key=surely.__getitem__, default=("", ""))
+    if surely.get((behind, ahead), 0.0) <= CLOCK_SECONDS:
         return []
-    behind, ahead = min(clocks, key=lambda name: clocks[name][0]), max(clocks, key=lambda name: clocks[name][0])
-    apart, unsure = clocks[ahead][0] - clocks[behind][0], clocks[ahead][1] + clocks[behind][1]
-    if apart - unsure <= CLOCK_SECONDS:
-        return []
+    apart = clocks[ahead][0] - clocks[behind][0]
     return [Todo(f"The clock of {ahead} is {apart:.1f} s ahead of that of {behind}: start time synchronisation.", INDEX)]
 
 
-def _names(report: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
-    if report is None:
-        return {}
-    return {
-        name: {server: said["error"] or said["at"] or "no record" for server, said in each["servers"].items()}
-        for name, each in report["names"].items()
-    }
+def _partly(nodes: Sequence[NodeStatus]) -> list[str]:
+    unasked = [node.node for node in nodes if node.state == "not asked"]
+    if not unasked:
+        return []
+    return [f"Only a part of the service was looked at: {', '.join(unasked)} was not asked (--limit)."]
 
 
-def _names_todo(report: Mapping[str, Any] | None, *, expected: bool) -> list[Todo]:
-    page = "docs/failover.md"
-    if report is None:
-        silence = (
-            f"No checker made a check within {FRESH:g} s, so nobody moves the generic names: see `journalctl -t "
-            "endpoint-failover` on the nodes, and install the checkers anew with playbooks/deploy/failover.yml."
-        )
-        return [Todo(silence, page)] if expected else []
-    todo = []
-    for name, each in report["names"].items():
-        at = each["at"]
-        if at is None:
-            todo.append(Todo(f"The DNS servers do not agree where {name} is.", page))
-        elif at in report["sites"] and report["sites"][at]["names"][name]["serving"] is False:
-            todo.append(
-                Todo(f"{name} is at {at}, which does not serve it ({report['sites'][at]['names'][name]['why']}).", page)
-            )
-        todo += [
-            Todo(f"DNS server {server} does not tell where {name} is: {said['error']}.", "docs/dns.md")
-            for server, said in each["servers"].items()
-            if said["error"]
-        ]
-    todo += [Todo(f"The checker at {report['observer']} says: {alarm['text']}", page) for alarm in report["alarms"]]
-    return todo
-
-
-def _tls_todo(name: str, state: Mapping[str, Any]) -> list[Todo]:
-    todo, served = [], _soonest(state)
-    if state["tls"]["error"]:
-        why = state["tls"]["error"]
-        todo.append(
-            Todo(
-                f"Clients do not trust what {name} serves: {why}. Mend its certificate and run site.yml.",
-                "docs/runbooks/stand-up.md",
-            )
-        )
-    if served and _days_left(served, state["time"]) < TLS_DAYS:
-        ends = served["not_after"]
-        todo.append(
-            Todo(
-                f"The certificate of {name} ends on {ends}. Get a new one and run operate/rotate-tls.yml, or site.yml "
-                "where it has ended.",
-                ROTATE,
-            )
-        )
-    # A CA whose successor vouches as well may end: whoever trusts both is served.
-    vouching = [each for each in state["tls"]["trust"] if each["sha256"] in state["tls"]["authorities"]]
-    last = max(vouching, key=lambda each: float(each["not_after_seconds"]), default=None)
-    if last and _days_left(last, state["time"]) < CA_DAYS:
-        todo.append(
-            Todo(
-                f"The CA {last['subject']}, which {name} leads to, ends on {last['not_after']}. Have certificates of "
-                "another, in three steps.",
-                ROTATE,
-            )
-        )
-    return todo
-
-
-def _soonest(state: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what is served on the port where it ends first, or what is on disk where nothing is."""
-    served: list[Mapping[str, Any]] = [each["certificate"] for each in state["tls"]["listeners"] if each["certificate"]]
-    disk: Mapping[str, Any] | None = state["tls"]["file"]
-    return min(served, key=lambda each: float(each["not_after_seconds"]), default=disk)
-
-
-def _idle_authorities(hosts: Sequence[Mapping[str, Any]]) -> list[str]:
-    tls = [host["state"]["tls"] for host in hosts if host["state"]]
-    trusted = {each["sha256"]: each["subject"] for one in tls for each in one["trust"]}
-    idle = sorted(name for sha, name in trusted.items() if not any(sha in one["authorities"] for one in tls))
-    return [f"The nodes trust {name}, and no listener leads to it: a CA is being replaced, see {ROTATE}." for name in idle]
+def _without_clock(nodes: Sequence[NodeStatus], beside: Elsewhere) -> list[str]:
+    unread = [node.node for node in nodes if node.state in OPEN and node.clock is None]
+    if not unread:
+        return []
+    why = beside.clocks_unread or "its API does not answer this controller"
+    return [f"The clock of {', '.join(unread)} could not be read, and may be wrong: {why.rstrip('.')}."]
 
 
 def _notes(root_token: RootToken | None, beside: Elsewhere) -> list[str]:
@@ -418,10 +382,8 @@ def _notes(root_token: RootToken | None, beside: Elsewhere) -> list[str]:
             f"The first root token is still valid; {root_token.operator} can decrypt it. Once operators can log in, revoke "
             "it with playbooks/operate/revoke-root.yml."
         )
+    if beside.lock_unasked:
+        notes.append(f"Who is changing the service could not be asked: {beside.lock_unasked}")
     if beside.snapshot is None:
         notes.append("There is no snapshot on this controller.")
     return notes
-
-
-def _days_left(certificate: Mapping[str, Any], now: float) -> float:
-    return (float(certificate["not_after_seconds"]) - now) / _DAY

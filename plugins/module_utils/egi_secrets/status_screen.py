@@ -32,8 +32,8 @@ def _facts(status: Status) -> Iterator[str]:
         yield from _wrapped(f"{name} is {where} ({'; '.join(f'{server}: {at}' for server, at in servers.items())}).")
     for site, hold in status.holds.items():
         yield from _wrapped(f"{site} is held {_hold(hold)}.")
-    if status.lock:
-        yield from _wrapped(status.lock)
+    if status.lock is not None:
+        yield from _wrapped(status.lock or "Nobody is changing the service.")
     if status.snapshot:
         yield from _wrapped(
             f"The newest snapshot on this controller, {status.snapshot[0]}, is {duration(status.snapshot[1])} old."

@@ -80,6 +80,15 @@ def test_the_report_is_json_and_tells_everything(settings: Settings) -> None:
     assert found["observers"]["infn"] == {"fresh": True, "read": 1}
 
 
+def test_it_tells_an_alarm_that_has_lasted_from_one_that_is_new(settings: Settings) -> None:
+    now = time.monotonic()
+    alarms = {"old": Raised("Disk is full.", now - 60, seen=3, told_at=now), "new": Raised("ns2 is mute.", now)}
+    assert report(settings, well(alarms=alarms))["alarms"] == [
+        {"key": "old", "text": "Disk is full.", "for": pytest.approx(60, abs=10), "told": True},
+        {"key": "new", "text": "ns2 is mute.", "for": pytest.approx(0, abs=10), "told": False},
+    ]
+
+
 def test_before_the_first_check_it_is_json_too(settings: Settings) -> None:
     found = json.loads(json.dumps(status.report(settings), allow_nan=False))
     assert (found["age"], found["names"][NAME]["at"], found["sites"]["infn"]["names"][NAME]["serving"]) == (None, None, None)

@@ -34,6 +34,11 @@ def checker_reports(hosts: Iterable[Mapping[str, Any]]) -> list[Report | None]:
     return found
 
 
+def fresh(reports: Iterable[Report | None]) -> list[Report]:
+    """Return the reports that say something of now."""
+    return [each for each in reports if each and each.get("age") is not None and each["age"] <= FRESH]
+
+
 def freshest(reports: Iterable[Report | None], *, but: str = "") -> Report | None:
     """Return the best report that is fresh, of any observer but one; None where there is none.
 
@@ -43,10 +48,8 @@ def freshest(reports: Iterable[Report | None], *, but: str = "") -> Report | Non
         reports: of each host, None where it gave none.
         but: the observer whose report does not count.
     """
-    fresh = [
-        each for each in reports if each and each.get("age") is not None and each["age"] <= FRESH and each["observer"] != but
-    ]
-    return min(fresh, key=lambda each: (_unknown(each), float(each["age"])), default=None)
+    others = (each for each in fresh(reports) if each["observer"] != but)
+    return min(others, key=lambda each: (_unknown(each), float(each["age"])), default=None)
 
 
 def _unknown(report: Report) -> int:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .cluster import FARTHEST
-from .cycle import Memory
+from .cycle import Memory, Raised
 from .decide import is_fresh, is_held, is_stale
 from .lock import Lock
 from .model import NEVER, Answer, Score
@@ -42,9 +42,14 @@ def report(settings: Settings) -> dict[str, Any]:
         "sites": {site: _site(settings, memory, site, now, cluster_now) for site in settings.sites},
         "names": {name.name: _name(settings, memory, answers, name) for name in settings.names},
         "observers": {observer: _observer(settings, memory, observer, now) for observer in settings.others},
-        "alarms": [{"text": raised.text, "for": round(now - raised.since)} for raised in memory.alarms.values()],
+        "alarms": [_alarm(key, raised, now) for key, raised in memory.alarms.items()],
         "memory": state.warning,
     }
+
+
+def _alarm(key: str, raised: Raised, now: float) -> dict[str, Any]:
+    """Tell an alarm, `told` once it has lasted: what was seen in one check alone may be a lost datagram."""
+    return {"key": key, "text": raised.text, "for": round(now - raised.since), "told": raised.told_at is not None}
 
 
 def _site(settings: Settings, memory: Memory, site: str, now: float, cluster_now: float) -> dict[str, Any]:

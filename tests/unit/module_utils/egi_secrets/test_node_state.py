@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.egi_secrets import node_state
+from ansible.module_utils.egi_secrets import listeners, node_state
+from ansible.module_utils.egi_secrets.listeners import Listener, Seen
 from ansible.module_utils.egi_secrets.node_state import Node
 
 METRICS = """\
@@ -147,6 +148,25 @@ def test_an_account_is_told_with_whether_its_password_is_locked(tmp_path: Path) 
     assert account is not None
     assert account["locked"] is False
     assert node_state.account_of("nobody-of-that-name", shadow) is None
+
+
+@pytest.mark.parametrize(
+    ("bound", "asked"),
+    [
+        ("[::]", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),  # noqa: S104 - nothing is bound
+        ("192.0.2.1", "192.0.2.1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("n1", "n1"),
+    ],
+)
+def test_a_listener_is_asked_where_it_answers(bound: str, asked: str, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(listener: Listener, _: str) -> Seen:
+        return Seen(listener, errors={"": listener.address})
+
+    monkeypatch.setattr(listeners, "look", look)
+    found: Any = node_state.tls_of(replace(node, listen_address=bound))
+    assert [each["errors"] for each in found["listeners"]] == [{"": asked}]
 
 
 def listened(disk: str, *served: dict[str, str] | None) -> dict[str, object]:
