@@ -240,7 +240,7 @@ def test_a_host_that_was_left_out_needs_nothing_and_the_screen_says_that_it_is_p
     status = status_of(those, REVOKED, (), WELL)
     assert status.todo == []
     assert status.nodes[0].state == "not asked"
-    assert "Only a part of the service was looked at: vault-iisas was not asked (--limit)." in status.notes
+    assert "Only a part of the service was looked at (--limit): nobody asked vault-iisas." in status.notes
 
 
 def test_a_node_of_which_only_the_bundle_could_not_be_read_needs_doing() -> None:

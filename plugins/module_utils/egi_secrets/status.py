@@ -362,7 +362,7 @@ def _partly(nodes: Sequence[NodeStatus]) -> list[str]:
     unasked = [node.node for node in nodes if node.state == "not asked"]
     if not unasked:
         return []
-    return [f"Only a part of the service was looked at: {', '.join(unasked)} was not asked (--limit)."]
+    return [f"Only a part of the service was looked at (--limit): nobody asked {', '.join(unasked)}."]
 
 
 def _without_clock(nodes: Sequence[NodeStatus], beside: Elsewhere) -> list[str]:
