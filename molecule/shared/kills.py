@@ -15,13 +15,14 @@ from typing import Any
 
 from checkin import Checkin
 from killing import TELLING, Killed, Point, Task, changing, kill_after_changes, kill_at, points, record
-from lab import PROJECT, Lab, Run
+from lab import PROJECT, Lab, Run, wait_for
 from load import Load
-from secrets_left import known, left, now
+from secrets_left import Secret, known, left, now
 from sign_in import SignInError
 
 ARTEFACTS = PROJECT / "artefacts"
 BUNDLE = "/etc/openbao/unseal-bundle.json"
+AUTOPILOT = "sys/storage/raft/autopilot/state"
 # What a recording is of: when any of it changes, the walk is recorded anew.
 RECORDED = ("playbooks", "roles", "plugins", "files", "inventories/lab", "molecule/shared")
 
@@ -44,6 +45,21 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Remedy:
+    """What a killed run may leave behind that people have to mend.
+
+    Attributes:
+        task: a part of the name of the task that it may be killed in for that; no other may leave it.
+        sentence: what the next run says.
+        do: what people do then.
+    """
+
+    task: str
+    sentence: str
+    do: Callable[[Lab], object]
+
+
+@dataclass(frozen=True)
 class Walk:
     """What is killed everywhere.
 
@@ -52,8 +68,8 @@ class Walk:
         steps: runs of operators in turn which bring the lab from where `reset` leaves it to where nothing is left to do.
         reset: brings the lab to where the walk starts from, and returns arguments that all steps are given.
         check: further sentences on what is amiss once it has converged.
-        remedies: what a run says that a killed run may leave behind and that people have to mend, and how.
-        load: whether users work meanwhile.
+        remedies: what a killed run may leave behind and people have to mend.
+        load: how many nodes users work with meanwhile; 0: none.
         hosts: whose disks are looked at.
     """
 
@@ -61,8 +77,8 @@ class Walk:
     steps: tuple[Step, ...]
     reset: Callable[[Lab], Sequence[str]]
     check: Callable[[Lab], list[str]] = lambda _: []
-    remedies: dict[str, Callable[[Lab], object]] = field(default_factory=dict)
-    load: bool = False
+    remedies: tuple[Remedy, ...] = ()
+    load: int = 0
     hosts: tuple[str, ...] = Lab.nodes
 
 
@@ -113,6 +129,7 @@ class Walker:
         self.walk = walk
         self.given: Sequence[str] = ()
         self.tokens: list[str] = []
+        self.secrets: list[Secret] = []
 
     # --- what there is to kill -----------------------------------------------------------------------------------------
 
@@ -158,7 +175,8 @@ class Walker:
         for step in self.walk.steps[:number]:
             self.run(step)
         with ExitStack() as stack:
-            load = stack.enter_context(Load(self.lab, name=False, nodes=serving(self.lab))) if self.walk.load else None
+            self._remember_secrets()
+            load = stack.enter_context(Load(self.lab, name=False, nodes=self._loaded())) if self.walk.load else None
             step = self.walk.steps[number]
             killed = kill(self.lab.start(*self._call(step), **self._keyboard(step), variables=TELLING))
             began = time.monotonic()
@@ -197,10 +215,10 @@ class Walker:
 
     def _mended(self, verdict: Verdict, run: Run) -> bool:
         """Do what a failed run asks people for, once; return whether there was anything."""
-        for sentence, remedy in self.walk.remedies.items():
-            if sentence in run.text and not verdict.remedy:
-                remedy(self.lab)
-                verdict.remedy = sentence
+        for remedy in self.walk.remedies:
+            if remedy.sentence in run.text and remedy.task in verdict.place and not verdict.remedy:
+                remedy.do(self.lab)
+                verdict.remedy = remedy.sentence
                 return True
         return False
 
@@ -228,8 +246,18 @@ class Walker:
     def _run(self, step: Step) -> Run:
         return self.lab.run(*self._call(step), **self._keyboard(step))
 
+    def _loaded(self) -> list[str]:
+        """Return the nodes that users work with, once as many serve as the walk says."""
+        wait_for(lambda: len(serving(self.lab)) == self.walk.load, 60, f"{self.walk.load} nodes to serve")
+        return serving(self.lab)
+
     def _leaks(self, since: float) -> list[str]:
-        return left(self.lab, known(self.lab, self.tokens), since, self.walk.hosts)
+        self._remember_secrets()
+        return left(self.lab, self.secrets, since, self.walk.hosts)
+
+    def _remember_secrets(self) -> None:
+        """Keep those of now, too: shares that a rekey replaces are given once more, and open older snapshots."""
+        self.secrets = list(dict.fromkeys([*self.secrets, *known(self.lab, self.tokens)]))
 
 
 # --- which places, and what is told of them ------------------------------------------------------------------------------
@@ -261,7 +289,7 @@ def table(walk: str) -> str:
     """Return the walk's report for a screen."""
     rows = _rows(ARTEFACTS / f"kills-{walk}.json")
     width = max([len(row["place"]) for row in rows], default=0)
-    lines = [f"{'KILLED AT':<{width}}  RUNS  SECONDS  VERDICT"]
+    lines = [f"{'KILLED AT':<{width}}  CHANGED  RUNS  SECONDS  VERDICT"]
     for row in rows:
         said = (
             row["problems"][0][:160]
@@ -270,7 +298,8 @@ def table(walk: str) -> str:
             if row["remedy"]
             else "well"
         )
-        lines.append(f"{row['place']:<{width}}  {row['runs']:>4}  {row['seconds']:>7.1f}  {said}")
+        changed = f"{'?' if row['changed'] is None else row['changed']}{', late' if row['late'] else ''}"
+        lines.append(f"{row['place']:<{width}}  {changed:>7}  {row['runs']:>4}  {row['seconds']:>7.1f}  {said}")
     return "\n".join(lines)
 
 
@@ -333,6 +362,44 @@ def standing(lab: Lab) -> None:
         Walker(lab, CEREMONY).record()
 
 
+def voters(lab: Lab) -> list[str]:
+    """Say what Raft's members are, where they are not the lab's nodes, all of them healthy voters; asked as an operator."""
+    token = lab.api(lab.active(), "POST", "auth/jwt/login", {"role": "operator", "jwt": Checkin(lab).token("alice")})
+    login = str(token.body["auth"]["client_token"])
+    found: dict[str, tuple[str, bool]] = {}
+
+    def all_vote() -> bool:
+        servers = lab.api(lab.active(), "GET", AUTOPILOT, token=login).body["data"]["servers"]
+        found.update({name: (each["status"], each["healthy"]) for name, each in servers.items()})
+        return sorted(servers) == sorted(lab.nodes) and all(healthy for _, healthy in found.values())
+
+    try:
+        wait_for(all_vote, 60, "every member to be a healthy voter")
+    except AssertionError:
+        return [f"Raft's members are {found}"]
+    finally:
+        lab.api(lab.active(), "POST", "auth/token/revoke-self", {}, token=login)
+    return [f"{name} does not vote" for name, (status, _) in found.items() if status not in ("leader", "voter")]
+
+
+def upgraded(lab: Lab) -> list[str]:
+    """Say which node does not serve with what is configured: its process is older than that, or the levels differ."""
+    problems = serves(lab)
+    levels = {node: lab.ssh(node, "grep log_level /etc/openbao/openbao.hcl").strip() for node in lab.nodes}
+    if len(set(levels.values())) != 1:
+        problems.append(f"configured: {levels}")
+    older = (
+        'test "$(date +%s -d "$(systemctl show -p ExecMainStartTimestamp --value openbao)")" '
+        "-ge $(stat -c %Y /etc/openbao/openbao.hcl) || echo older"
+    )
+    return problems + [f"{node} runs what it had before" for node in lab.nodes if lab.ssh(node, older)]
+
+
+def replaced(lab: Lab) -> list[str]:
+    """Say what does not serve, or does not vote."""
+    return serves(lab) + voters(lab)
+
+
 def other_level(lab: Lab) -> Sequence[str]:
     """Ask for a change of configuration, on a service that stands. Names have a story of their own, which waits for TTLs."""
     standing(lab)
@@ -355,6 +422,9 @@ def one_set_of_keys(lab: Lab) -> list[str]:
     problems = serves(lab)
     if (bundle["threshold"], bundle.get("pending"), bundle.get("previous")) != (2, None, None):
         problems.append(f"the rekey is not over: {bundle['threshold']} of {len(bundle['shares'])} unseal")
+    seal = lab.api(lab.active(), "GET", "sys/seal-status").body
+    if (seal["t"], seal["n"]) != (bundle["threshold"], len(bundle["shares"])):
+        problems.append(f"the server is unsealed by {seal['t']} of {seal['n']}, and the bundle has other numbers")
     return problems + [
         f"{node} keeps another bundle" for node in lab.nodes if lab.ssh(node, f"cat {BUNDLE}", check=False) != text
     ]
@@ -383,18 +453,18 @@ CEREMONY = Walk(
     ),
     bare,
     serves,
-    remedies={"empty its Raft directory": lost_answer},
+    remedies=(Remedy("Initialise the cluster", "empty its Raft directory", lost_answer),),
 )
-UPGRADE = Walk("upgrade-cluster", (Step("operate/upgrade-cluster.yml", ("alice", "bob")),), other_level, serves, load=True)
+UPGRADE = Walk("upgrade-cluster", (Step("operate/upgrade-cluster.yml", ("alice", "bob")),), other_level, upgraded, load=3)
 ALL_THREE = Step("operate/rekey.yml", ("alice", "bob", "carol"), ("-e", '{"vault_cluster_threshold": 3}'))
 REKEY = Walk(
     "rekey",
     (Step("operate/rekey.yml"), Step("operate/rekey.yml", ("bob", "carol"))),
     three_of_three,
     one_set_of_keys,
-    load=True,
+    load=3,
 )
-REPLACE = Walk("replace-site", (Step("operate/replace-site.yml", ("alice", "bob")),), lost_host, serves, load=True)
+REPLACE = Walk("replace-site", (Step("operate/replace-site.yml", ("alice", "bob")),), lost_host, replaced, load=2)
 WALKS = {walk.name: walk for walk in (CEREMONY, UPGRADE, REKEY, REPLACE)}
 
 

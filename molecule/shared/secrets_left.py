@@ -29,7 +29,7 @@ class Secret:
     Attributes:
         label: what it is called in a report, which never has the value.
         value: as it would lie on a disk.
-        homes: how the paths begin where it belongs, on whichever host.
+        homes: how the paths begin where it belongs, on whichever host, or `host:` and that.
     """
 
     label: str
@@ -50,10 +50,13 @@ def known(lab: Lab, tokens: Iterable[str] = ()) -> list[Secret]:
         for number, share in enumerate(lab.clear_shares()):
             found.append(Secret(f"share {number}", share))
             found.append(Secret(f"share {number}, base64", base64.b64encode(bytes.fromhex(share)).decode()))
+            found += [Secret(f"share {number}, encoded in a text", each) for each in encoded(share)]
         if "root_token" in lab.bundle():
             found.append(Secret("root token", lab.root_token()))
+            found += [Secret("root token, encoded in a text", each) for each in encoded(lab.root_token())]
     for path in (*lab.state.glob("tls/*.key"), *lab.state.glob("ca/*.key")):
-        homes = (f"{state}/tls/", f"{state}/ca/", "/etc/openbao/tls/", "/etc/checkin/", "/etc/dyndns/")
+        served = [f"{path.stem}:{place}" for place in ("/etc/openbao/tls/", "/etc/checkin/", "/etc/dyndns/")]
+        homes = (str(path), *(served if path.parent.name == "tls" else []))
         lines = [line for line in path.read_text().splitlines() if line and not line.startswith("-----")]
         found += [
             Secret(f"{path.name}, line {number}", line, homes) for number, line in enumerate(lines, 1) if len(line) > 20
@@ -64,6 +67,16 @@ def known(lab: Lab, tokens: Iterable[str] = ()) -> list[Secret]:
     web = lab.state / "checkin/web-client-secret"
     if web.exists():
         found.append(Secret("web client secret", web.read_text().strip(), (f"{state}/checkin/", "/etc/checkin/")))
+    return found
+
+
+def encoded(value: str) -> list[str]:
+    """Return what base64 of any text that holds a value has of it, wherever it begins there."""
+    found = []
+    for before in range(3):
+        whole = base64.b64encode(b"\0" * before + value.encode()).decode().rstrip("=")
+        # Characters beside it take bits of what stands before or after.
+        found.append(whole[4 if before else 0 : len(whole) - 1])
     return found
 
 
@@ -83,7 +96,7 @@ def misplaced(found: Iterable[tuple[int, str]], secrets: Sequence[Secret], host:
     for number, path in found:
         any_token = number == scanner.ANY_TOKEN
         label, homes = ("a token", TOKEN_HOMES) if any_token else (secrets[number].label, secrets[number].homes)
-        if not path.startswith(homes):
+        if not (path.startswith(homes) or f"{host}:{path}".startswith(homes)):
             sentences.append(f"{host}:{path} holds {label}")
     return sentences
 
@@ -99,7 +112,7 @@ def left(lab: Lab, secrets: Sequence[Secret], since: float, hosts: Sequence[str]
     """
     asked = {"secrets": [base64.b64encode(each.value.encode()).decode() for each in secrets], "since": since}
     mine = [str(lab.state), str(PROJECT / ".cache/ansible"), str(Path.home() / ".ansible")]
-    mine += sorted({tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"})
+    mine += sorted({tempfile.gettempdir(), "/tmp", "/var/tmp", "/var/log", "/dev/shm"})
     values = [each.value.encode() for each in secrets]
     found = misplaced(scanner.scan(mine, values, since, TESTS_OWN), secrets, CONTROLLER)
     command = f"python3 -I -c {shlex.quote(PROGRAM.read_text())}"

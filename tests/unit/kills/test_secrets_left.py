@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import scan_for_secrets as scanner
-from secrets_left import PROGRAM, Secret, misplaced
+from secrets_left import PROGRAM, Secret, encoded, misplaced
 
 SHARE = Secret("share 0", "00c0ffee" * 8)
 KEY = Secret("server.key, line 1", "MHcCAQEEIplantedplantedplanted", ("/etc/openbao/tls/",))
@@ -38,6 +39,60 @@ def test_a_token_of_the_server_is_found_though_nobody_knew_it(tmp_path: Path) ->
     (tmp_path / "token").write_text(f'{{"client_token": "{TOKEN}"}}')
     (tmp_path / "hmac").write_text(f"hmac-sha256:{TOKEN.replace('.', '')} buss.Abcd1234 words.{'a' * 30}")
     assert found(tmp_path) == [(scanner.ANY_TOKEN, "token")]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        (f"VAULT_TOKEN={TOKEN}", True),
+        (f"https://vault/v1/x?token={TOKEN}&y", True),
+        (f"It is {TOKEN}.", True),
+        (f"/{TOKEN}", True),
+        (f'"--token {TOKEN}"', True),
+        (json.dumps(f"a\n{TOKEN}\tb"), True),
+        (f"{TOKEN}.nsid1", True),
+        ("hvs." + "CAESI-x_7" * 9, True),
+        ("b.AAAAAQ" + "q_-W3" * 16, True),
+        (f"hv{TOKEN}", True),
+        (f"class{TOKEN[1:]}", False),
+        (f"{TOKEN}5", False),
+        ("o=s.getOwnPropertyDescriptor(t)", False),
+        ("eyJhbGciOi-b." + "eyJz" * 20, False),
+    ],
+)
+def test_a_token_is_found_in_whatever_it_lies(text: str, is_one: bool) -> None:
+    assert scanner.has_token(text.encode()) == is_one
+
+
+@pytest.mark.parametrize("before", ["", "x", "xy", "xyz"])
+def test_a_secret_inside_an_encoded_text_is_found(before: str) -> None:
+    whole = base64.b64encode(f"{before}{SHARE.value} and more".encode()).decode()
+    assert sum(each in whole for each in encoded(SHARE.value)) == 1
+
+
+def test_what_was_rotated_away_is_read(tmp_path: Path) -> None:
+    (tmp_path / "log.1.gz").write_bytes(gzip.compress(SHARE.value.encode()))
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"x" * 9000)[:20] + KEY.value.encode())
+    assert found(tmp_path) == [(0, "log.1.gz"), (1, "cut.gz")]
+
+
+@pytest.mark.parametrize("command", ["exit 1", None])
+def test_a_journal_that_cannot_be_read_is_no_clean_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str | None
+) -> None:
+    if command:
+        (tmp_path / "journalctl").write_text(f"#!/bin/sh\n{command}\n")
+        (tmp_path / "journalctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    with pytest.raises((OSError, subprocess.CalledProcessError)):
+        scanner.scan_journal(VALUES, 0.0)
+
+
+def test_a_nodes_key_is_at_home_on_that_node_alone() -> None:
+    key = [Secret("vault-infn.key, line 1", "MHcC", ("/lab/tls/vault-infn.key", "vault-infn:/etc/openbao/tls/"))]
+    assert misplaced([(0, "/etc/openbao/tls/server.key")], key, "vault-infn") == []
+    assert misplaced([(0, "/lab/tls/vault-infn.key")], key, "controller") == []
+    assert misplaced([(0, "/etc/openbao/tls/server.key")], key, "vault-ifca") != []
 
 
 def test_what_did_not_change_since_is_not_read(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import kills
 import pytest
 from killing import Point
-from kills import Place, Step, Verdict, Walk, Walker, report, sample, table
+from kills import Place, Remedy, Step, Verdict, Walk, Walker, report, sample, table
 from lab import Run
+from secrets_left import Secret
 
 DONE = Run(0, "n1 : ok=9 changed=0 unreachable=0 failed=0")
 CHANGED = Run(0, "n1 : ok=9 changed=2 unreachable=0 failed=0")
@@ -19,6 +20,9 @@ FAILED = Run(2, "fatal: [n1]: FAILED! => \n    msg: it is stuck\nn1 : ok=1 chang
 TELLS = (
     'echo \'told: {"event": "task", "name": "T"}\'; echo \'told: {"event": "changed", "name": "T", "host": "n1"}\'; sleep 30'
 )
+
+
+LEAKS = kills.Walker._leaks
 
 
 class MadeUp:
@@ -43,6 +47,7 @@ def nobody_signs_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
     lying: list[str] = []
     monkeypatch.setattr(kills.Walker, "_keyboard", lambda *_: {})
     monkeypatch.setattr(kills.Walker, "_leaks", lambda *_: list(lying))
+    monkeypatch.setattr(kills, "known", lambda *_: [])
     monkeypatch.setattr(kills, "ARTEFACTS", tmp_path)
     yield lying
 
@@ -79,15 +84,40 @@ def test_a_walk_that_always_changes_something_never_converges() -> None:
 
 def test_what_people_must_mend_is_told_apart() -> None:
     mended: list[object] = []
-    verdict, lab = killed(FAILED, CHANGED, CHANGED, DONE, steps=2, remedies={"it is stuck": mended.append})
+    verdict, lab = killed(FAILED, CHANGED, CHANGED, DONE, steps=2, remedies=(Remedy("T", "it is stuck", mended.append),))
     assert len(mended) == 1
     assert verdict.remedy == "it is stuck"
     assert verdict.problems == []
     assert lab.asked == ["0.yml", "0.yml", "1.yml", "1.yml"], "who mended it runs the same again, and then the next operator"
 
 
+def test_what_another_task_may_leave_behind_is_not_to_be_mended() -> None:
+    mended: list[object] = []
+    verdict, _ = killed(FAILED, CHANGED, CHANGED, DONE, remedies=(Remedy("Initialise", "it is stuck", mended.append),))
+    assert (mended, verdict.remedy) == ([], "")
+    assert "it is stuck" in verdict.problems[0]
+
+
+def test_secrets_that_a_run_replaces_are_looked_for_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, nobody_signs_in: list[str]
+) -> None:
+    shares = iter(["old", "old", "new", "newer"])
+    asked: list[list[str]] = []
+    monkeypatch.setattr(kills, "known", lambda *_: [Secret("share 0", next(shares))])
+
+    def nothing_left(_: object, secrets: list[Secret], *__: object) -> list[str]:
+        asked.append([each.value for each in secrets])
+        return []
+
+    monkeypatch.setattr(kills, "left", nothing_left)
+    monkeypatch.setattr(kills.Walker, "_leaks", LEAKS)
+    killed(CHANGED, DONE)
+    assert asked == [["old"], ["old", "new"]]
+    assert nobody_signs_in == []
+
+
 def test_what_fails_after_people_mended_it_is_a_problem() -> None:
-    verdict, _ = killed(FAILED, FAILED, DONE, remedies={"it is stuck": lambda _: None})
+    verdict, _ = killed(FAILED, FAILED, DONE, remedies=(Remedy("T", "it is stuck", lambda _: None),))
     assert "it is stuck" in verdict.problems[0]
 
 
@@ -119,5 +149,5 @@ def test_a_report_has_the_last_verdict_on_each_place() -> None:
     report("w", Verdict("run 1: a, start", runs=2, remedy="mend it"))
     lines = table("w").splitlines()
     assert len(lines) == 3
-    assert lines[1].split()[-3:] == ["1", "2.5", "well"]
+    assert lines[1].split()[-4:] == ["?", "1", "2.5", "well"]
     assert lines[2].endswith("well, after people mended it: mend it")
