@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import re
 import ssl
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from checkin import Checkin
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from lab import NODES, Lab, Run
 from load import Load
 
@@ -94,12 +95,22 @@ def sees(lab: Lab) -> dict[str, list[bool]]:
     return {site: [each["serving"] for each in told["names"].values()] for site, told in report["sites"].items()}
 
 
+def unreadable_key() -> rsa.RSAPrivateKey:
+    known = rsa.generate_private_key(65537, 2048).private_numbers()
+    totient = (known.p - 1) * (known.q - 1)
+    exponent = next(each for each in range(2**33 + 1, 2**34, 2) if math.gcd(each, totient) == 1)
+    own = pow(exponent, -1, totient)
+    one, other = rsa.rsa_crt_dmp1(own, known.p), rsa.rsa_crt_dmq1(own, known.q)
+    public = rsa.RSAPublicNumbers(exponent, known.p * known.q)
+    return rsa.RSAPrivateNumbers(known.p, known.q, own, one, other, known.iqmp, public).private_key()
+
+
 @contextmanager
 def a_pair_that_the_server_cannot_read(lab: Lab, node: str) -> Iterator[None]:
-    """A certificate that is right in every way, of a curve that the server's library does not know."""
+    """A certificate that is right in every way, of a key whose exponent is larger than the server's library takes."""
     files = [lab.state / "tls" / f"{node}.{kind}" for kind in ("crt", "key")]
     kept = [path.read_bytes() for path in files]
-    like, key = certificate(lab, node), ec.generate_private_key(ec.SECP256K1())
+    like, key = certificate(lab, node), unreadable_key()
     authority = x509.load_pem_x509_certificate(authorities(lab)[0].encode())
     signer = serialization.load_pem_private_key((lab.state / "ca/ca.key").read_bytes(), None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
@@ -109,13 +120,12 @@ def a_pair_that_the_server_cannot_read(lab: Lab, node: str) -> Iterator[None]:
         .issuer_name(authority.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(dt.datetime.now(dt.UTC) - dt.timedelta(hours=1))
+        .not_valid_before(dt.datetime.now(dt.UTC))
         .not_valid_after(dt.datetime.now(dt.UTC) + dt.timedelta(days=90))
     )
-    names = like.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    files[0].write_bytes(
-        builder.add_extension(names, critical=False).sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    )
+    for kind in (x509.SubjectAlternativeName, x509.AuthorityKeyIdentifier):
+        builder = builder.add_extension(like.extensions.get_extension_for_class(kind).value, critical=False)
+    files[0].write_bytes(builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     files[1].write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
