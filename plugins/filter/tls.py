@@ -150,6 +150,20 @@ def tls_leaps(host: HostVars, judged: Mapping[str, Any]) -> bool:
     return trust.leaps(party, frozenset(tls["authorities"]), frozenset(judged["authorities"]))
 
 
+def tls_left(host: HostVars, judged: Mapping[str, Any]) -> bool:
+    """Tell whether a node's certificate is left to rotate-tls, which tries it on one node at a time.
+
+    It is, where the node serves another that clients accept. Where it serves none, or one that has ended or that nobody
+    trusts, there is nothing to lose.
+
+    Args:
+        host: variables of the node, with vault_server_state.
+        judged: its new certificate, from the module tls_material.
+    """
+    tls = host["vault_server_state"]["tls"]
+    return bool(tls["served"]) and not tls["error"] and tls["served"]["sha256"] != judged["sha256"]
+
+
 def tls_fingerprints(judged: Mapping[str, Any]) -> dict[str, str]:
     """Return each node's sha256 of the certificate that the inventory has for it."""
     return {node: each["sha256"] for node, each in judged.items() if each}
@@ -262,5 +276,6 @@ class FilterModule:
             "tls_rotation_plan": tls_rotation_plan,
             "tls_fingerprints": tls_fingerprints,
             "tls_leaps": tls_leaps,
+            "tls_left": tls_left,
             "tls_served": tls_served,
         }

@@ -150,6 +150,16 @@ def test_bad_files_are_refused_before_anything_changes(lab: Lab) -> None:
     assert served(lab) == before
 
 
+def test_site_yml_leaves_new_certificates_to_rotate_tls(lab: Lab) -> None:
+    before, files = served(lab), {node: (lab.state / "tls" / f"{node}.crt").read_bytes() for node in lab.nodes}
+    new_certificates(lab, "vault")
+    run = lab.play("deploy/vault.yml")
+    assert served(lab) == before
+    for node in lab.nodes:
+        assert f"{node} serves another certificate than the inventory has" in run.text
+        assert lab.ssh(node, "cat /etc/openbao/tls/server.crt").encode() == files[node]
+
+
 def test_certificates_are_renewed_while_users_work(lab: Lab) -> None:
     before, processes = served(lab), started(lab)
     new_certificates(lab, "vault")
