@@ -175,11 +175,40 @@ def test_certificates_are_renewed_while_users_work(lab: Lab) -> None:
 
 
 @pytest.mark.long
+def test_an_older_checkout_is_refused(lab: Lab) -> None:
+    files = [lab.state / "tls" / f"{node}.{kind}" for node in lab.nodes for kind in ("crt", "key")]
+    older = [path.read_bytes() for path in files]
+    new_certificates(lab, "vault")
+    rotated(lab)
+    newer = [path.read_bytes() for path in files]
+    for path, content in zip(files, older, strict=True):
+        path.write_bytes(content)
+    text = refused(lab)
+    for path, content in zip(files, newer, strict=True):
+        path.write_bytes(content)
+    for node in lab.nodes:
+        assert f"The inventory's certificate of {node}" in text
+
+
+@pytest.mark.long
 def test_a_certificate_that_the_server_cannot_read_is_taken_back(lab: Lab) -> None:
     before = served(lab)
     with a_pair_that_the_server_cannot_read(lab, "vault-infn"):
         run = lab.run(ROTATE, jwt=alice(lab))
     assert run.returncode != 0
+    assert "vault-infn did not serve its new certificate, and has the old one again" in run.text
+    assert served(lab) == before
+    assert rotated(lab).changes == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("task", ["Put the pair back that was served", "Remove the old pair", "Say that it went back"])
+def test_a_way_back_that_is_killed_is_gone_again(lab: Lab, task: str) -> None:
+    before = served(lab)
+    with a_pair_that_the_server_cannot_read(lab, "vault-infn"):
+        killed = lab.kill_at(ROTATE, lambda header, _: task in header, jwt=alice(lab))
+        assert killed.returncode < 0, killed.output[-3000:]
+        run = lab.run(ROTATE, jwt=alice(lab))
     assert "vault-infn did not serve its new certificate, and has the old one again" in run.text
     assert served(lab) == before
     assert rotated(lab).changes == []
