@@ -235,6 +235,20 @@ def test_killed_and_run_again(lab: Lab, task: str) -> None:
     assert lab.ssh("vault-infn", "ls -d /run/openbao-started-tls", check=False) == ""
 
 
+@pytest.mark.long
+def test_no_server_is_restarted_with_a_certificate_that_was_not_tried(lab: Lab) -> None:
+    new_certificates(lab, "vault")
+    killed = lab.kill_at(ROTATE, lambda header, _: "Have the running server read them" in header, jwt=alice(lab))
+    assert killed.returncode < 0, killed.output[-3000:]
+    processes = started(lab)
+    run = lab.run("operate/upgrade-cluster.yml", "-e", "vault_server_log_level=debug", jwt=alice(lab))
+    assert run.returncode != 0
+    assert "run playbooks/operate/rotate-tls.yml first" in run.text
+    assert started(lab) == processes
+    rotated(lab)
+    assert served(lab) == wanted(lab)
+
+
 def test_another_ca_takes_the_place_of_the_old_one(lab: Lab, tmp_path: Path) -> None:
     """Users that know both are served throughout, by every node and by the generic name; nobody is locked out in between."""
     processes = started(lab)
