@@ -150,6 +150,42 @@ def tls_leaps(host: HostVars, judged: Mapping[str, Any]) -> bool:
     return trust.leaps(party, frozenset(tls["authorities"]), frozenset(judged["authorities"]))
 
 
+def tls_left(host: HostVars, judged: Mapping[str, Any]) -> bool:
+    """Tell whether a node's certificate is left to rotate-tls, which tries it on one node at a time.
+
+    It is, where the node serves another that clients accept. Where it serves none, or one that has ended or that nobody
+    trusts, there is nothing to lose.
+
+    Args:
+        host: variables of the node, with vault_server_state.
+        judged: its new certificate, from the module tls_material.
+    """
+    tls = host["vault_server_state"]["tls"]
+    return bool(tls["served"]) and not tls["error"] and tls["served"]["sha256"] != judged["sha256"]
+
+
+def tls_older_problems(hosts: Iterable[HostVars], judged: Mapping[str, Any]) -> list[str]:
+    """Say which nodes would go back to an older certificate, as from a checkout that is behind.
+
+    Args:
+        hosts: variables of the nodes, with vault_server_state.
+        judged: each node's new certificate, from the module tls_material.
+    """
+    problems = []
+    for host in hosts:
+        name = host["inventory_hostname"]
+        served, new = host["vault_server_state"]["tls"]["served"], judged[name]
+        if not served or served["days_left"] < 0 or served["sha256"] == new["sha256"]:
+            continue
+        if new["not_before_seconds"] < served["not_before_seconds"]:
+            problems.append(
+                f"The inventory's certificate of {name} ({new['serial']}) begins on {new['not_before']}, before the one "
+                f"that it serves ({served['serial']}, {served['not_before']}): bring your checkout up to date, or give "
+                "-e tls_rotation_older=true to go back."
+            )
+    return problems
+
+
 def tls_fingerprints(judged: Mapping[str, Any]) -> dict[str, str]:
     """Return each node's sha256 of the certificate that the inventory has for it."""
     return {node: each["sha256"] for node, each in judged.items() if each}
@@ -262,5 +298,7 @@ class FilterModule:
             "tls_rotation_plan": tls_rotation_plan,
             "tls_fingerprints": tls_fingerprints,
             "tls_leaps": tls_leaps,
+            "tls_older_problems": tls_older_problems,
+            "tls_left": tls_left,
             "tls_served": tls_served,
         }

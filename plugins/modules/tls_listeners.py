@@ -65,9 +65,9 @@ problems:
   elements: str
 listeners:
   description:
-    - "Of each its C(node), C(port), C(certificate) (sha256, serial, issuer, not_after, days_left; null where it does not
-      answer), C(authorities) (sha256 of those of the CA file that vouch for it, whether or not it has ended), C(status) of
-      its health, whether it C(serves), and C(errors) by name."
+    - "Of each its C(node), C(port), C(certificate) (sha256, serial, issuer, not_before, not_after, days_left; null
+      where it does not answer), C(authorities) (sha256 of those of the CA file that vouch for it, whether or not it has
+      ended), C(status) of its health, whether it C(serves), and C(errors) by name."
   returned: success
   type: list
   elements: dict

@@ -73,9 +73,9 @@ problems:
   elements: str
 certificates:
   description:
-    - "Of each member the certificate's C(sha256), C(serial), C(issuer), C(not_after) and C(days_left), and from the CA file
-      C(trust) (sha256, subject and not_before of all that it holds) and C(authorities) (sha256 of those that vouch for the
-      certificate). Null where it cannot be read."
+    - "Of each member the certificate's C(sha256), C(serial), C(issuer), C(not_before), C(not_after) and C(days_left), and
+      from the CA file C(trust) (sha256, subject and not_before of all that it holds) and C(authorities) (sha256 of those
+      that vouch for the certificate). Null where it cannot be read."
   returned: always
   type: dict
 """

@@ -61,8 +61,8 @@ state:
       C(remembers), whether its disk holds a log of Raft;
       C(server) with health, seal, leader, autopilot, applied_index; C(tls) with file, served, error, trust (the CA file's
       certificates), authorities (sha256 of those of them that vouch for what is served) and listeners, of each its port,
-      certificate (sha256, serial, issuer, subject, not_after, days_left), status and errors; C(audit) and C(filesystems) by
-      path; C(host_swap); C(tls_files) with sha256, owner, group, mode, in the order that was asked;
+      certificate (sha256, serial, issuer, subject, not_before, not_after, days_left), status and errors; C(audit) and
+      C(filesystems) by path; C(host_swap); C(tls_files) with sha256, owner, group, mode, in the order that was asked;
       C(firewall_sound), whether the live table is the wanted one.
     - What cannot be known is null, C(autopilot) on a node that is not active among it.
   returned: success

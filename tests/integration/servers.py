@@ -20,10 +20,22 @@ from ansible.module_utils.egi_secrets.api import Node
 from ansible.module_utils.egi_secrets.products import OPENBAO
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 LOOPBACK = "127.0.0.1"
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 def server_binary() -> Path:
@@ -69,11 +81,13 @@ class Authority:
         certificate = (
             self._builder(self._name, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(SIGNS, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         self.ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int = 1) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, key: Key, days: int = 1) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -85,15 +99,21 @@ class Authority:
             .not_valid_after(now + datetime.timedelta(days=days))
         )
 
-    def issue(self, dns_name: str, *others: str, ended: bool = False) -> tuple[Path, Path]:
-        """Write a certificate for `dns_name`, and `others`, alone; return the paths of certificate and key."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue(
+        self, dns_name: str, *others: str, ended: bool = False, strict: bool = True, key: Key | None = None
+    ) -> tuple[Path, Path]:
+        """Write a certificate for `dns_name`, and `others`, alone; return the paths of certificate and key.
+
+        `strict`: as RFC 5280 wants it, with the identifier of the authority's key; `key`: its own, where that matters.
+        """
+        key = key or ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, dns_name)])
-        certificate = (
-            self._builder(subject, key, days=-1 if ended else 1)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in (dns_name, *others)]), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
+        names = x509.SubjectAlternativeName([x509.DNSName(name) for name in (dns_name, *others)])
+        builder = self._builder(subject, key, days=-1 if ended else 1).add_extension(names, critical=False)
+        if strict:
+            issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+            builder = builder.add_extension(issuer, critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
         certificate_file, key_file = self.directory / f"{dns_name}.crt", self.directory / f"{dns_name}.key"
         certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         key_file.write_bytes(

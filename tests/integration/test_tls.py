@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import grp
+import math
+import os
+import pwd
 import signal
 import socket
 import ssl
@@ -15,12 +19,24 @@ from ansible.module_utils.egi_secrets import certificates, listeners
 from ansible.module_utils.egi_secrets.errors import UnreachableError
 from ansible.module_utils.egi_secrets.listeners import Listener, Seen
 from ansible.module_utils.egi_secrets.reconcile.server import Server as Client
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.integration.ceremony import Ceremony
 from tests.integration.modules import Result, run_module
 from tests.integration.servers import LOOPBACK, Authority, Server, free_ports
 
 GENERIC = "vault.bao.test"
+
+
+def unreadable_key() -> rsa.RSAPrivateKey:
+    """Return a key that is right in every way, and whose exponent is larger than the server's library takes."""
+    known = rsa.generate_private_key(65537, 2048).private_numbers()
+    totient = (known.p - 1) * (known.q - 1)
+    exponent = next(each for each in range(2**33 + 1, 2**34, 2) if math.gcd(each, totient) == 1)
+    own = pow(exponent, -1, totient)
+    one, other = rsa.rsa_crt_dmp1(own, known.p), rsa.rsa_crt_dmq1(own, known.q)
+    public = rsa.RSAPublicNumbers(exponent, known.p * known.q)
+    return rsa.RSAPrivateNumbers(known.p, known.q, own, one, other, known.iqmp, public).private_key()
 
 
 class Node:
@@ -139,6 +155,29 @@ def test_a_pair_that_is_half_written_leaves_the_old_one_served(node: Node, autho
     assert node.look(authority.ca_file, wanted={"n1": node.sha256}, patience=5)["problems"] == []
 
 
+def test_a_pair_that_the_server_cannot_read_is_taken_back_by_a_run_that_was_cut_off(
+    node: Node, authority: Authority, tmp_path: Path
+) -> None:
+    before = node.sha256
+    mine = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
+    where: dict[str, Any] = {"certificate": str(node.certificate), "directory": str(tmp_path / "kept"), **mine}
+    old_key = node.key.read_bytes()
+    assert run_module("tls_way_back", state="kept", served=before, **where).succeeded()["changed"]
+    node.write(*authority.issue(node.server.fqdn, GENERIC, key=unreadable_key()))
+    node.reload()
+    node.await_journal("public exponent too large")
+    assert node.look(authority.ca_file, wanted={"n1": before})["problems"] == []
+
+    node.key.write_bytes(old_key)  # so far a way back came that was cut off
+    assert not run_module("tls_way_back", state="kept", served=before, **where).succeeded()["changed"]
+    returned = run_module("tls_way_back", state="back", key_group=mine["group"], **where).succeeded()
+    assert returned["changed_paths"] == [str(node.key), str(node.certificate)]
+    assert not run_module("tls_way_back", state="back", key_group=mine["group"], **where).succeeded()["changed"]
+    node.reload()
+    assert node.look(authority.ca_file, wanted={"n1": before})["problems"] == []
+    node.server.restart()
+
+
 def test_who_vouches_for_what_is_served_is_told_whatever_else_is_trusted(
     node: Node, authority: Authority, new: Authority, tmp_path: Path
 ) -> None:
@@ -173,6 +212,14 @@ def test_a_name_that_the_certificate_lacks_is_told(node: Node, authority: Author
     seen = node.look(authority.ca_file)
     assert [list(each["errors"]) for each in seen["listeners"]] == [[GENERIC], [GENERIC]]
     assert f"is not accepted as {GENERIC}" in seen["problems"][0]
+
+
+def test_a_certificate_that_strict_clients_refuse_is_told(node: Node, authority: Authority) -> None:
+    node.write(*authority.issue(node.server.fqdn, GENERIC, strict=False))
+    node.reload()
+    seen = node.look(authority.ca_file)
+    assert "Missing Authority Key Identifier" in seen["problems"][0]
+    assert all(each["serves"] for each in seen["listeners"]), "most clients are served"
 
 
 def test_a_sealed_node_and_one_that_is_down_do_not_serve(node: Node, authority: Authority) -> None:

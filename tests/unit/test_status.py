@@ -10,6 +10,7 @@ import pytest
 from ansible.module_utils.egi_secrets.bundle import RootToken
 from ansible.module_utils.egi_secrets.status import Elsewhere, Status, status_of
 from ansible.module_utils.egi_secrets.status_screen import WIDTH, clock, duration, screen
+from ansible.module_utils.egi_secrets.status_tls import tls_todo
 from ansible.module_utils.egi_secrets.todo import Todo
 
 NOW = 1_800_000_000.0
@@ -29,13 +30,19 @@ def tls(*days: float | None, ca: float = 3000.0, trust: tuple[str, ...] = ("a",)
     return {
         "file": ends(150),
         "listeners": listeners,
-        "trust": [{"sha256": each, "subject": f"CN={each}", **ends(ca)} for each in trust],
+        "trust": [{**ends(ca), "sha256": each, "subject": f"CN={each}"} for each in trust],
         "authorities": ["a"],
     }
 
 
+def test_an_intermediate_of_the_file_that_ends_first_is_the_end_of_what_is_served() -> None:
+    state = {"running": True, "time": NOW, "tls": tls(300.0)}
+    state["tls"]["file"] = {**ends(300.0), **{key: ends(3.0)[key] for key in ("not_after", "not_after_seconds")}}
+    assert "ends on in 3.0 days" in str(tls_todo("vault-infn", state)[0])
+
+
 def ends(days: float) -> dict[str, Any]:
-    return {"not_after": f"in {days} days", "not_after_seconds": NOW + days * 86_400}
+    return {"sha256": f"ends-{days}", "not_after": f"in {days} days", "not_after_seconds": NOW + days * 86_400}
 
 
 def server(

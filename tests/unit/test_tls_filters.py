@@ -60,7 +60,8 @@ def host(name: str, ca_file: Path, trusts: Authority, *, leads: bool = False, pe
             "tls": {
                 "trust": [{"sha256": sha(trusts), "subject": "CN=old CA"}],
                 "listeners": [{"port": port, "authorities": [sha(trusts)]} for port in (8200, 443)],
-                "served": {"days_left": 10},
+                "served": {"days_left": 10, "sha256": "served"},
+                "error": None,
                 "authorities": [sha(trusts)],
             },
         },
@@ -139,3 +140,27 @@ def test_a_certificate_that_has_ended_may_be_replaced_by_any(tls: ModuleType, ol
     assert tls.tls_leaps(node, judged)
     node["vault_server_state"]["tls"]["served"] = {"days_left": -1}
     assert not tls.tls_leaps(node, judged)
+
+
+def test_site_yml_leaves_a_certificate_that_is_served_to_rotate_tls(tls: ModuleType, old: Authority) -> None:
+    node = host("vault-infn", old.ca_file, old)
+    assert tls.tls_left(node, {"sha256": "new"})
+    assert not tls.tls_left(node, {"sha256": "served"}), "its files may be mended"
+    state = node["vault_server_state"]["tls"]
+    state["error"] = "certificate has expired"
+    assert not tls.tls_left(node, {"sha256": "new"})
+    state |= {"served": None, "error": None}
+    assert not tls.tls_left(node, {"sha256": "new"}), "no server runs there"
+
+
+def test_a_certificate_older_than_the_one_that_is_served_is_refused(tls: ModuleType, old: Authority) -> None:
+    node = host("vault-infn", old.ca_file, old)
+    served = {"sha256": "served", "serial": "2", "days_left": 10, "not_before": "2026-02-01", "not_before_seconds": 2.0}
+    older = {"sha256": "older", "serial": "1", "not_before": "2026-01-01", "not_before_seconds": 1.0}
+    node["vault_server_state"]["tls"]["served"] = served
+    (problem,) = tls.tls_older_problems([node], {"vault-infn": older})
+    assert "certificate of vault-infn (1) begins on 2026-01-01, before the one that it serves (2, 2026-02-01)" in problem
+    assert tls.tls_older_problems([node], {"vault-infn": older | {"not_before_seconds": 2.0}}) == []
+    assert tls.tls_older_problems([node], {"vault-infn": older | {"sha256": "served"}}) == []
+    served["days_left"] = -1
+    assert tls.tls_older_problems([node], {"vault-infn": older}) == []

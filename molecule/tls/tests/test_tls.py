@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import re
 import ssl
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from checkin import Checkin
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from lab import NODES, Lab, Run
 from load import Load
 
@@ -94,12 +95,22 @@ def sees(lab: Lab) -> dict[str, list[bool]]:
     return {site: [each["serving"] for each in told["names"].values()] for site, told in report["sites"].items()}
 
 
+def unreadable_key() -> rsa.RSAPrivateKey:
+    known = rsa.generate_private_key(65537, 2048).private_numbers()
+    totient = (known.p - 1) * (known.q - 1)
+    exponent = next(each for each in range(2**33 + 1, 2**34, 2) if math.gcd(each, totient) == 1)
+    own = pow(exponent, -1, totient)
+    one, other = rsa.rsa_crt_dmp1(own, known.p), rsa.rsa_crt_dmq1(own, known.q)
+    public = rsa.RSAPublicNumbers(exponent, known.p * known.q)
+    return rsa.RSAPrivateNumbers(known.p, known.q, own, one, other, known.iqmp, public).private_key()
+
+
 @contextmanager
 def a_pair_that_the_server_cannot_read(lab: Lab, node: str) -> Iterator[None]:
-    """A certificate that is right in every way, of a curve that the server's library does not know."""
+    """A certificate that is right in every way, of a key whose exponent is larger than the server's library takes."""
     files = [lab.state / "tls" / f"{node}.{kind}" for kind in ("crt", "key")]
     kept = [path.read_bytes() for path in files]
-    like, key = certificate(lab, node), ec.generate_private_key(ec.SECP256K1())
+    like, key = certificate(lab, node), unreadable_key()
     authority = x509.load_pem_x509_certificate(authorities(lab)[0].encode())
     signer = serialization.load_pem_private_key((lab.state / "ca/ca.key").read_bytes(), None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
@@ -109,13 +120,12 @@ def a_pair_that_the_server_cannot_read(lab: Lab, node: str) -> Iterator[None]:
         .issuer_name(authority.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(dt.datetime.now(dt.UTC) - dt.timedelta(hours=1))
+        .not_valid_before(dt.datetime.now(dt.UTC))
         .not_valid_after(dt.datetime.now(dt.UTC) + dt.timedelta(days=90))
     )
-    names = like.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    files[0].write_bytes(
-        builder.add_extension(names, critical=False).sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    )
+    for kind in (x509.SubjectAlternativeName, x509.AuthorityKeyIdentifier):
+        builder = builder.add_extension(like.extensions.get_extension_for_class(kind).value, critical=False)
+    files[0].write_bytes(builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     files[1].write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
@@ -140,6 +150,16 @@ def test_bad_files_are_refused_before_anything_changes(lab: Lab) -> None:
     assert served(lab) == before
 
 
+def test_site_yml_leaves_new_certificates_to_rotate_tls(lab: Lab) -> None:
+    before, files = served(lab), {node: (lab.state / "tls" / f"{node}.crt").read_bytes() for node in lab.nodes}
+    new_certificates(lab, "vault")
+    run = lab.play("deploy/vault.yml")
+    assert served(lab) == before
+    for node in lab.nodes:
+        assert f"{node} serves another certificate than the inventory has" in run.text
+        assert lab.ssh(node, "cat /etc/openbao/tls/server.crt").encode() == files[node]
+
+
 def test_certificates_are_renewed_while_users_work(lab: Lab) -> None:
     before, processes = served(lab), started(lab)
     new_certificates(lab, "vault")
@@ -155,11 +175,40 @@ def test_certificates_are_renewed_while_users_work(lab: Lab) -> None:
 
 
 @pytest.mark.long
+def test_an_older_checkout_is_refused(lab: Lab) -> None:
+    files = [lab.state / "tls" / f"{node}.{kind}" for node in lab.nodes for kind in ("crt", "key")]
+    older = [path.read_bytes() for path in files]
+    new_certificates(lab, "vault")
+    rotated(lab)
+    newer = [path.read_bytes() for path in files]
+    for path, content in zip(files, older, strict=True):
+        path.write_bytes(content)
+    text = refused(lab)
+    for path, content in zip(files, newer, strict=True):
+        path.write_bytes(content)
+    for node in lab.nodes:
+        assert f"The inventory's certificate of {node}" in text
+
+
+@pytest.mark.long
 def test_a_certificate_that_the_server_cannot_read_is_taken_back(lab: Lab) -> None:
     before = served(lab)
     with a_pair_that_the_server_cannot_read(lab, "vault-infn"):
         run = lab.run(ROTATE, jwt=alice(lab))
     assert run.returncode != 0
+    assert "vault-infn did not serve its new certificate, and has the old one again" in run.text
+    assert served(lab) == before
+    assert rotated(lab).changes == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("task", ["Put the pair back that was served", "Remove the old pair", "Say that it went back"])
+def test_a_way_back_that_is_killed_is_gone_again(lab: Lab, task: str) -> None:
+    before = served(lab)
+    with a_pair_that_the_server_cannot_read(lab, "vault-infn"):
+        killed = lab.kill_at(ROTATE, lambda header, _: task in header, jwt=alice(lab))
+        assert killed.returncode < 0, killed.output[-3000:]
+        run = lab.run(ROTATE, jwt=alice(lab))
     assert "vault-infn did not serve its new certificate, and has the old one again" in run.text
     assert served(lab) == before
     assert rotated(lab).changes == []
@@ -184,6 +233,20 @@ def test_killed_and_run_again(lab: Lab, task: str) -> None:
     assert served(lab) == wanted(lab)
     assert rotated(lab).changes == []
     assert lab.ssh("vault-infn", "ls -d /run/openbao-started-tls", check=False) == ""
+
+
+@pytest.mark.long
+def test_no_server_is_restarted_with_a_certificate_that_was_not_tried(lab: Lab) -> None:
+    new_certificates(lab, "vault")
+    killed = lab.kill_at(ROTATE, lambda header, _: "Have the running server read them" in header, jwt=alice(lab))
+    assert killed.returncode < 0, killed.output[-3000:]
+    processes = started(lab)
+    run = lab.run("operate/upgrade-cluster.yml", "-e", "vault_server_log_level=debug", jwt=alice(lab))
+    assert run.returncode != 0
+    assert "run playbooks/operate/rotate-tls.yml first" in run.text
+    assert started(lab) == processes
+    rotated(lab)
+    assert served(lab) == wanted(lab)
 
 
 def test_another_ca_takes_the_place_of_the_old_one(lab: Lab, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import re
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _VERSION, _UTC_TIME, _BMP_STRING = 0xA0, 0x17, 0x1E  # tags of DER (X.690): [0] EXPLICIT, UTCTime, BMPString
@@ -29,13 +29,14 @@ _ATTRIBUTES = {  # object identifiers of X.520, as DER has them
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate's identity and end.
+    """A certificate's identity, beginning and end.
 
     Attributes:
         sha256: of its DER, in hexadecimal.
         serial: its number in hexadecimal, as `openssl x509 -serial` prints it.
         issuer: who signed it, such as `CN=Some CA,O=EGI`; most particular first.
         subject: whose it is, in the same form.
+        not_before: when it begins, timezone-aware.
         not_after: when it ends, timezone-aware.
     """
 
@@ -43,6 +44,7 @@ class Certificate:
     serial: str
     issuer: str
     subject: str
+    not_before: dt.datetime
     not_after: dt.datetime
 
     def days_left(self, now: float) -> float:
@@ -64,6 +66,8 @@ class Certificate:
             "serial": self.serial,
             "issuer": self.issuer,
             "subject": self.subject,
+            "not_before": self.not_before.isoformat(),
+            "not_before_seconds": self.not_before.timestamp(),
             "not_after": self.not_after.isoformat(),
             "not_after_seconds": self.not_after.timestamp(),
             "days_left": self.days_left(now),
@@ -99,15 +103,30 @@ def read(der: bytes) -> Certificate:
     if parts[0][0] == _VERSION:
         parts = parts[1:]
     (_, serial), _algorithm, (_, issuer), (_, validity), (_, subject) = parts[:5]
-    _, (tag, ends) = _children(validity)
-    form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
+    begins, ends = (_time(tag, text) for tag, text in _children(validity))
     return Certificate(
         sha256=fingerprint(der),
         serial=serial.lstrip(b"\0").hex().upper(),
         issuer=_name(issuer),
         subject=_name(subject),
-        not_after=dt.datetime.strptime(ends.decode("ascii"), form).replace(tzinfo=dt.UTC),
+        not_before=begins,
+        not_after=ends,
     )
+
+
+def first(text: str) -> Certificate:
+    """Return the first certificate of a PEM file, with the end of that which ends first: clients go by all of them.
+
+    Raises:
+        ValueError, IndexError: it holds none, or what is none.
+    """
+    found = [read(der) for der in from_pem(text)]
+    return replace(found[0], not_after=min(each.not_after for each in found))
+
+
+def _time(tag: int, text: bytes) -> dt.datetime:
+    form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
+    return dt.datetime.strptime(text.decode("ascii"), form).replace(tzinfo=dt.UTC)
 
 
 def _name(der: bytes) -> str:

@@ -158,6 +158,7 @@ def _vouches(listener: Listener, root: bytes) -> bool:
 def _refusal(listener: Listener, ca: str, name: str) -> str:
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT  # as clients do from Python 3.13 on
         context.load_verify_locations(cadata=ca)
         _handshake(listener, context, name)
     except (OSError, ValueError) as error:  # ValueError: the CA file holds no certificate

@@ -446,7 +446,10 @@ def _applied_index(metrics: str) -> int | None:
 
 
 def tls_of(node: Node) -> Json:
-    """Return the certificate on disk, what each listener serves and whom the node trusts; null where there is none."""
+    """Return the certificate on disk, what each listener serves and whom the node trusts; null where there is none.
+
+    The certificate on disk has the end of that of its file which ends first.
+    """
     now = time.time()
     trust = _text(node.ca)
     address = reachable(node.listen_address)
@@ -480,7 +483,7 @@ def _text(path: Path) -> str:
 
 def _certificate_on_disk(path: Path, now: float) -> Json | None:
     try:
-        return certificates.read(certificates.from_pem(_text(path))[0]).told(now)
+        return certificates.first(_text(path)).told(now)
     except (ValueError, IndexError):
         return None
 

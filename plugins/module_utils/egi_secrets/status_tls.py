@@ -65,8 +65,13 @@ def _listeners_todo(name: str, listeners: Sequence[Mapping[str, Any]]) -> list[T
 
 
 def served_by(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the certificates that a node's listeners serve."""
-    return [each["certificate"] for each in state["tls"]["listeners"] if each["certificate"]]
+    """Return the certificates that a node's listeners serve.
+
+    Of one that is on disk the file tells when the first of its certificates ends, an intermediate perhaps.
+    """
+    file = state["tls"]["file"]
+    served = [each["certificate"] for each in state["tls"]["listeners"] if each["certificate"]]
+    return [file if file and file["sha256"] == each["sha256"] else each for each in served]
 
 
 def soonest(certificates: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

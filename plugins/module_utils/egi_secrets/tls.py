@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -16,6 +19,10 @@ from . import certificates
 from .certificates import Certificate
 
 MAX_CHAIN = 8
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)  # those of Go's crypto/tls
+_RSA_BITS = 2048
+_SECRET = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,14 @@ def judge(*, certificate: Pem, key: Pem, ca: Pem, names: Sequence[str], now: dt.
     )
     if unreadable:
         return Verdict(unreadable, ())
+    exposed = tuple(
+        f"{pem} holds a private key, and hosts have it readable for all: leave the key to {key.variable} alone, and have "
+        "another one made where this file was published."
+        for pem in (certificate, ca)
+        if _SECRET.search(pem.text or "")
+    )
+    if exposed:
+        return Verdict(exposed, ())
     try:
         chain, roots, private = _certificates(certificate), _certificates(ca), _private_key(key)
     except TlsError as error:
@@ -92,21 +107,27 @@ def judge(*, certificate: Pem, key: Pem, ca: Pem, names: Sequence[str], now: dt.
         *_key_problems(leaf, private, certificate, key),
         *_chain_problems(leaf, vouching, certificate, ca),
         *_ca_problems(roots, ca),
+        *_strict_problems(chain, vouching, certificate, ca),
         *_name_problems(leaf, names, certificate),
         *_validity_problems(leaf, now, certificate),
         *_usage_problems(leaf, certificate),
     )
-    left = leaf.not_valid_after_utc - now
-    warnings: tuple[str, ...] = ()
-    if dt.timedelta(0) <= left < dt.timedelta(days=warn_days):
-        warnings = (f"{certificate} ends in {left.days} days, on {leaf.not_valid_after_utc:%Y-%m-%d}: renew it.",)
     return Verdict(
         problems,
-        warnings,
+        tuple(_warnings(chain, now, warn_days, certificate)),
         certificates.read(leaf.public_bytes(serialization.Encoding.DER)),
         tuple(_authority(root) for root in roots),
         tuple(_authority(root).sha256 for root in vouching),
     )
+
+
+def _warnings(chain: Sequence[x509.Certificate], now: dt.datetime, warn_days: int, certificate: Pem) -> Iterator[str]:
+    """Warn of the certificate of the file that ends first: clients go by all of them."""
+    first = min(chain, key=lambda each: each.not_valid_after_utc)
+    left = first.not_valid_after_utc - now
+    if dt.timedelta(0) <= left < dt.timedelta(days=warn_days):
+        which = "" if first == chain[0] else f", the intermediate certificate {first.subject.rfc4514_string()!r},"
+        yield f"{certificate}{which} ends in {left.days} days, on {first.not_valid_after_utc:%Y-%m-%d}: renew it."
 
 
 def _authority(one: x509.Certificate) -> Authority:
@@ -141,6 +162,20 @@ def _public(key: object) -> bytes:
 def _key_problems(leaf: x509.Certificate, private: PrivateKeyTypes, certificate: Pem, key: Pem) -> Iterator[str]:
     if _public(leaf.public_key()) != _public(private.public_key()):
         yield f"{key} is not the key of {certificate}: give the two files of one request."
+    if not _servable(private):
+        yield (
+            f"{key} is of a kind that the server cannot use: have a certificate for a key of P-256, P-384, P-521, Ed25519, "
+            f"or RSA of {_RSA_BITS} bits or more."
+        )
+
+
+def _servable(private: PrivateKeyTypes) -> bool:
+    """Tell whether Go's TLS, which servers are built with, takes a key. One that it does not take stops the next start."""
+    if isinstance(private, rsa.RSAPrivateKey):
+        return private.key_size >= _RSA_BITS
+    if isinstance(private, ec.EllipticCurvePrivateKey):
+        return isinstance(private.curve, _CURVES)
+    return isinstance(private, ed25519.Ed25519PrivateKey)
 
 
 def _leads_to(chain: Sequence[x509.Certificate], root: x509.Certificate, now: dt.datetime) -> bool:
@@ -164,22 +199,82 @@ def _chain_problems(
     if not vouching:
         yield (
             f"{certificate} does not lead to {ca}: nobody there issued it, nor its issuer {leaf.issuer.rfc4514_string()!r}. "
-            "Append the intermediate certificates to the certificate file, or give the CA that issued it."
+            "Append the intermediate certificates to the certificate file."
         )
 
 
 def _ca_problems(roots: Sequence[x509.Certificate], ca: Pem) -> Iterator[str]:
-    """Refuse two CAs that clients cannot tell apart.
+    """Refuse what is no root, and two CAs that clients cannot tell apart.
+
+    Whoever trusts an intermediate alone is served by some clients, and not by others; and who vouches for what a listener
+    serves (listeners.py) is asked of each CA by itself.
 
     OpenSSL looks an issuer up by its name, and of two takes the one whose key has the identifier that the certificate names
     (RFC 5280, section 4.2.1.1); without identifiers it takes the first, and refuses the other one's certificates.
     """
     for place, one in enumerate(roots):
+        if not _issued_by(one, one):
+            yield (
+                f"{ca} holds {one.subject.rfc4514_string()!r}, which is not self-signed: an intermediate certificate "
+                "belongs into the certificate file, behind the server's own. Leave the root alone here."
+            )
         if any(_confusable(one, other) for other in roots[:place]):
             yield (
                 f"{ca} holds two certificates of {one.subject.rfc4514_string()!r} that clients cannot tell apart: have the "
                 "new CA made with another name, or with subject key identifiers."
             )
+
+
+def _strict_problems(
+    chain: Sequence[x509.Certificate], vouching: Sequence[x509.Certificate], certificate: Pem, ca: Pem
+) -> Iterator[str]:
+    """Refuse what Python 3.13's clients do: they hold certificates to RFC 5280, section 4.2.1 (VERIFY_X509_STRICT)."""
+    without = [one for one in chain if not _issued_by(one, one) and not _issuers_key_id(one)]
+    if without:
+        yield (
+            f"{certificate} has no authority key identifier in {_subjects(without)}, and clients with Python 3.13 refuse "
+            "it: have it issued with one."
+        )
+    above = [one for one in chain[1:] if not _issued_by(one, one)]
+    for source, ones in ((certificate, above), (ca, _all_lax(vouching))):
+        if lax := [one for one in ones if _laxities(one)]:
+            what = ", ".join(dict.fromkeys(each for one in lax for each in _laxities(one)))
+            yield (
+                f"{source} has no {what} in {_subjects(lax)}, and clients with Python 3.13 refuse whom it vouches for: have "
+                "certificates of a CA that has."
+            )
+
+
+def _all_lax(vouching: Sequence[x509.Certificate]) -> Sequence[x509.Certificate]:
+    """Return those who vouch, unless clients accept one of them."""
+    return vouching if all(_laxities(one) for one in vouching) else ()
+
+
+def _laxities(one: x509.Certificate) -> list[str]:
+    """Return what a CA's certificate lacks."""
+    usage, constraints = _extension(one, x509.KeyUsage), _extension(one, x509.BasicConstraints)
+    has = {
+        "subject key identifier": bool(_key_id(one)),
+        "key usage keyCertSign": usage is not None and usage.value.key_cert_sign,
+        "critical basic constraints CA:TRUE": constraints is not None and constraints.critical and constraints.value.ca,
+    }
+    return [what for what, there in has.items() if not there]
+
+
+def _subjects(ones: Sequence[x509.Certificate]) -> str:
+    return " and ".join(repr(one.subject.rfc4514_string()) for one in ones)
+
+
+def _issuers_key_id(one: x509.Certificate) -> bytes | None:
+    found = _extension(one, x509.AuthorityKeyIdentifier)
+    return found.value.key_identifier if found else None
+
+
+def _extension(one: x509.Certificate, kind: type[Extension]) -> x509.Extension[Extension] | None:
+    try:
+        return one.extensions.get_extension_for_class(kind)
+    except x509.ExtensionNotFound:
+        return None
 
 
 def _confusable(one: x509.Certificate, other: x509.Certificate) -> bool:
@@ -188,10 +283,8 @@ def _confusable(one: x509.Certificate, other: x509.Certificate) -> bool:
 
 
 def _key_id(one: x509.Certificate) -> bytes:
-    try:
-        return one.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-    except x509.ExtensionNotFound:
-        return b""
+    found = _extension(one, x509.SubjectKeyIdentifier)
+    return found.value.digest if found else b""
 
 
 def _issued_by(child: x509.Certificate, parent: x509.Certificate) -> bool:

@@ -30,6 +30,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.integration.servers import SIGNS
+
 # Longer than anything that is under test may take: whoever waits so long has failed.
 LONG = 20.0
 
@@ -44,8 +46,11 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         own = self._builder(self._name, self._key, datetime.timedelta(days=1))
-        signed = own.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(
-            self._key, hashes.SHA256()
+        signed = (
+            own.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(SIGNS, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
         )
         Path(self.ca_file).write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
@@ -68,8 +73,12 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         alternatives = x509.SubjectAlternativeName([_general(name) for name in names])
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (
-            self._builder(subject, key, left).add_extension(alternatives, critical=False).sign(self._key, hashes.SHA256())
+            self._builder(subject, key, left)
+            .add_extension(alternatives, critical=False)
+            .add_extension(issuer, critical=False)
+            .sign(self._key, hashes.SHA256())
         )
         file = self.directory / f"{names[0]}-{certificate.serial_number}.pem"
         private = key.private_bytes(

@@ -100,10 +100,14 @@ def leaps(party: Party, served: frozenset[str], new: frozenset[str]) -> bool:
 
     Args:
         party: the node.
-        served: sha256 of those who vouch for what it serves; none where it serves nothing.
+        served: sha256 of those who vouch for what it serves; none where nobody does that is known.
         new: of those who vouch for the certificate that it is to serve.
     """
-    return bool(served and party.trusts) and not (served & party.wanted and new & (party.trusts or frozenset()))
+    if not party.trusts:
+        return False
+    if not served:
+        return bool(party.trusts - party.wanted)  # which of them it leads to, nobody knows
+    return not (served & party.wanted and new & party.trusts)
 
 
 def _phase(parties: Sequence[Party], renewals: Sequence[Renewal]) -> Phase:
@@ -117,7 +121,7 @@ def _phase(parties: Sequence[Party], renewals: Sequence[Renewal]) -> Phase:
 
 
 def _dropped(parties: Sequence[Party], served: Sequence[Served], names: Mapping[str, str]) -> list[str]:
-    """Refuse to have a party trust nobody who vouches for what a listener serves now."""
+    """Refuse to have a party trust nobody who vouches for what a listener serves now, or may do so."""
     found = []
     for variable, concerned in _by_variable(parties).items():
         led = [each for each in served if each.authorities and any(not each.authorities & p.wanted for p in concerned)]
@@ -126,6 +130,13 @@ def _dropped(parties: Sequence[Party], served: Sequence[Served], names: Mapping[
             found.append(
                 f"{variable} is without {who}, which {_and(each.where for each in led)} still lead to: put it back beside "
                 "the new one, until every listener has a certificate of that."
+            )
+        lost = {sha for each in concerned for sha in (each.trusts or frozenset()) - each.wanted}
+        strange = [each.where for each in served if not each.authorities]
+        if lost and strange:
+            found.append(
+                f"No CA that is known here vouches for {_and(strange)}, and {variable} is without {_listed(names, lost)}, "
+                "which is still trusted: put it back until every listener has a certificate of a CA of the file."
             )
     return found
 

@@ -38,6 +38,17 @@ def test_the_end_is_read_in_both_encodings_of_time(year: int) -> None:
     assert certificates.read(made(ends)).not_after == ends
 
 
+def test_the_beginning_is_read() -> None:
+    assert certificates.read(made()).not_before == dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def test_a_file_ends_with_the_first_of_its_certificates() -> None:
+    leaf, middle = made(serial=1), made(ENDS - dt.timedelta(days=9), serial=2)
+    found = certificates.first(pem(leaf) + pem(middle))
+    assert (found.serial, found.not_after) == ("01", ENDS - dt.timedelta(days=9))
+    assert found.sha256 == certificates.fingerprint(leaf)
+
+
 @pytest.mark.parametrize("serial", [1, 0x7F, 0x80, 0xABCDEF0123456789, 2**158 + 5])
 def test_the_serial_number_is_written_as_openssl_does(serial: int) -> None:
     digits = f"{serial:X}"

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.egi_secrets import listeners, node_state
+from ansible.module_utils.egi_secrets import certificates, listeners, node_state
 from ansible.module_utils.egi_secrets.listeners import Listener, Seen
 from ansible.module_utils.egi_secrets.node_state import Node
+
+from tests.integration.servers import Authority
 
 METRICS = """\
 # HELP vault_core_active vault_core_active
@@ -189,6 +191,15 @@ def test_a_renewed_chain_asks_for_a_reload(node: Node) -> None:
     assert node_state.reload_reasons(node, same, running=True)
     node.certificate.write_text("leaf and old intermediate")
     assert node_state.reload_reasons(node, same, running=True) == []
+
+
+def test_the_certificate_on_disk_ends_with_the_first_of_its_file(node: Node, tmp_path: Path) -> None:
+    leaf, middle = (Authority(tmp_path).issue("node.example.org", ended=ended)[0].read_text() for ended in (False, True))
+    node.certificate.write_text(leaf + middle)
+    disk = node_state.tls_of(node)["file"]
+    assert isinstance(disk, dict)
+    assert disk["days_left"] < 0
+    assert disk["sha256"] == certificates.fingerprints(leaf)[0]
 
 
 def test_an_audit_file_is_open_until_it_is_replaced(tmp_path: Path) -> None:

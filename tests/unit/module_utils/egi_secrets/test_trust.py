@@ -117,6 +117,16 @@ def test_a_certificate_that_nobody_vouches_for_may_be_replaced() -> None:
     assert plan(OLD, OLD, frozenset(), renewals(OLD)).problems == []
 
 
+def test_no_ca_is_dropped_while_nobody_knows_whose_a_listeners_certificate_is() -> None:
+    strange = [*served(NEW), Served("vault-ifca:8200", "vault-ifca", frozenset())]
+    found = decide(parties(BOTH, NEW), strange, [], NAMES).problems
+    assert len(found) == 3, "one of each variable"
+    assert found[0].startswith(
+        "No CA that is known here vouches for vault-ifca:8200, and vault_server_tls_ca_file is without CN=Old CA"
+    )
+    assert decide(parties(OLD, BOTH), strange, [], NAMES).problems == []
+
+
 @pytest.mark.parametrize(
     ("trusts", "wanted", "by", "new", "leap"),
     [
@@ -128,7 +138,8 @@ def test_a_certificate_that_nobody_vouches_for_may_be_replaced() -> None:
         (OLD, BOTH, OLD, NEW, True),  # the others do not trust it yet
         (BOTH, NEW, OLD, NEW, True),
         (frozenset(), NEW, frozenset(), NEW, False),  # a bare host
-        (OLD, NEW, frozenset(), NEW, False),  # what it serves is nobody's that is known: nothing to lose
+        (OLD, OLD, frozenset(), OLD, False),
+        (OLD, NEW, frozenset(), NEW, True),  # what it serves may be of the old one: nobody can tell
     ],
 )
 def test_site_yml_takes_no_leap(
