@@ -36,8 +36,8 @@ def tls(*days: float | None, ca: float = 3000.0, trust: tuple[str, ...] = ("a",)
 
 
 def test_an_intermediate_of_the_file_that_ends_first_is_the_end_of_what_is_served() -> None:
-    state = {"running": True, "time": NOW, "tls": tls(300.0)}
-    state["tls"]["file"] = {**ends(300.0), **{key: ends(3.0)[key] for key in ("not_after", "not_after_seconds")}}
+    file = {**ends(300.0), **{key: ends(3.0)[key] for key in ("not_after", "not_after_seconds")}}
+    state = {"running": True, "time": NOW, "tls": {**tls(300.0), "file": file}}
     assert "ends on in 3.0 days" in str(tls_todo("vault-infn", state)[0])
 
 
