@@ -3,8 +3,9 @@
 Runs on a VM of the lab with its own python3; standard library only. A lane goes to one place, a node or a generic name, with
 one request after the other at a steady rate: it writes a new value to one of its keys, then reads a key, its own or another
 lane's. A lane of a generic name connects anew for each request, to what the VM's resolver says then; a lane of a node keeps
-its connection. A patient lane tries a write that failed once more a second later, with the same value. One that is not only
-writes, and goes on at its rate whatever fails: by it a gap in the service is measured that is shorter than a second.
+its connection. A patient lane tries what failed once more a second later: a write with a value of its own, since the first
+may yet take effect, and no value may do so twice (see history.py). One that is not patient only writes, and goes on at its
+rate whatever fails: by it a gap in the service is measured that is shorter than a second.
 
 Input: a line of JSON, {"lanes": [arguments of each `Lane`], "ca" (PEM), "path" (of a folder of KV version 1,
 below /v1/), "token", "rate" (writes a second and lane), "timeout" (s)}; the program ends when standard input does. It then
@@ -108,7 +109,7 @@ class Lane:
             return
         if told.outcome != "done":
             time.sleep(RETRY_AFTER)
-            self._request("write", key, value, retry=True)
+            self._request("write", key, f"{value}:again", retry=True)
         everybody = [each for lane in self._common.lanes for each in lane.keys]
         self.read(everybody[(number * 7) % len(everybody)] if number % 2 else key)
 

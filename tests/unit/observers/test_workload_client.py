@@ -1,0 +1,109 @@
+"""Users' programs at work, against a real TLS server: what they ask for, and how they tell how it went."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bench.workload.client import Lane, Workload
+from bench.workload.history import Request, parse
+from tests.integration.servers import Authority
+
+NAME = "localhost"
+
+
+class Secrets(http.server.BaseHTTPRequestHandler):
+    """Secrets as the program sees them; answers in `server.spoilt` are given first, in place of the true ones."""
+
+    protocol_version = "HTTP/1.1"
+    server: Service
+
+    def do_PUT(self) -> None:
+        self.server.kept[self.path] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self._answer(204)
+
+    def do_GET(self) -> None:
+        kept = self.server.kept.get(self.path)
+        self._answer(200 if kept else 404, json.dumps({"data": kept}).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
+        if self.server.spoilt:
+            status, body = self.server.spoilt.pop(0)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        if self.server.closes:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class Service(http.server.ThreadingHTTPServer):
+    closes = False
+
+    def __init__(self, context: ssl.SSLContext, ca: str) -> None:
+        super().__init__(("127.0.0.1", 0), Secrets)
+        self.ca = ca
+        self.kept: dict[str, object] = {}
+        self.spoilt: list[tuple[int, bytes]] = []
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def service(authority: Authority) -> Iterator[Service]:
+    certificate, key = authority.issue(NAME)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with Service(context, authority.ca_file.read_text()) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.workload.client.RETRY_AFTER", 0.05)
+
+
+def workload(service: Service, *labels: str, **settings: Any) -> Workload:
+    lanes = [
+        {"label": label, "host": NAME, "port": service.server_address[1], "address": "127.0.0.1", **settings}
+        for label in labels
+    ]
+    return Workload(lanes=lanes, ca=service.ca, path="mine", token="the user's", rate=50.0, timeout=1.0)
+
+
+@pytest.fixture
+def lane(service: Service) -> Lane:
+    return workload(service, "one").lanes[0]
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[Request]]:
+    def read() -> list[Request]:
+        return parse(capsys.readouterr().out.splitlines())
+
+    return read
+
+
+def test_a_second_attempt_writes_a_value_of_its_own(service: Service, lane: Lane, told: Callable[[], list[Request]]) -> None:
+    service.spoilt = [(500, b"")]
+    lane.work(0)
+    first, second = (each for each in told() if each.kind == "write")
+    assert (first.outcome, second.outcome, second.retry) == ("unknown", "done", True)
+    assert first.value != second.value
