@@ -10,7 +10,7 @@ rate whatever fails: by it a gap in the service is measured that is shorter than
 Input: a line of JSON, {"lanes": [arguments of each `Lane`], "ca" (PEM), "path" (of a folder of KV version 1,
 below /v1/), "token", "rate" (writes a second and lane), "timeout" (s)}; the program ends when standard input does. It then
 reads every key once more through every lane. Output: a line of JSON a request, see `Told`; times are the machine's monotonic
-clock, s.
+clock, s. Its exit status is 1 where a lane broke down, with the reason on standard error.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import ssl
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -31,6 +32,7 @@ RETRY_AFTER = 1.0
 KEYS = 4
 SEALED, NOT_FOUND, INTERNAL = 503, 404, 500
 OK = range(200, 300)
+NO_VALUE = "no value: "  # nobody wrote what begins so
 LAST_READS = 60.0  # s in all, for nodes that come back
 
 
@@ -170,7 +172,7 @@ class Lane:
         answer = connection.getresponse()
         text = answer.read()
         if answer.status in OK:
-            return "done", value if value is not None else str(json.loads(text)["data"]["value"]), ""
+            return "done", value if value is not None else value_in(text), ""
         if value is None and answer.status == NOT_FOUND:
             return "done", None, ""
         # A sealed server, and one that says no, has done nothing; of an error in its midst nobody knows.
@@ -182,6 +184,14 @@ class Lane:
             with contextlib.suppress(OSError):
                 self._connection.close()
         self._connection = None
+
+
+def value_in(text: bytes) -> str:
+    """Return the value in an answer; where there is none, what was there in its place, which the check calls invented."""
+    try:
+        return str(json.loads(text)["data"]["value"])
+    except (ValueError, LookupError, TypeError):
+        return f"{NO_VALUE}{text[:80]!r}"
 
 
 class Workload:
@@ -215,11 +225,11 @@ class Workload:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
 
-    def run(self) -> None:
-        """Work until the end is told, then read everything once more."""
-        self._together(self._keep_working, self.lanes)
+    def run(self) -> list[str]:
+        """Work until the end is told, then read everything once more; return the lanes that broke down."""
+        broken = self._together(self._keep_working, self.lanes)
         deadline = time.monotonic() + LAST_READS
-        self._together(lambda lane: lane.read_all(deadline), [lane for lane in self.lanes if lane.patient])
+        return broken + self._together(lambda lane: lane.read_all(deadline), [lane for lane in self.lanes if lane.patient])
 
     def end(self) -> None:
         """Have the lanes stop after the request that they are at."""
@@ -233,12 +243,22 @@ class Workload:
             number = max(number + 1, int((time.monotonic() - began) / self._interval))
 
     @staticmethod
-    def _together(work: Callable[[Lane], None], lanes: Sequence[Lane]) -> None:
-        threads = [threading.Thread(target=work, args=(lane,), daemon=True) for lane in lanes]
+    def _together(work: Callable[[Lane], None], lanes: Sequence[Lane]) -> list[str]:
+        broken = []
+
+        def one(lane: Lane) -> None:
+            try:
+                work(lane)
+            except Exception:
+                broken.append(lane.label)
+                sys.stderr.write(f"{lane.label} broke down: {traceback.format_exc(limit=-3)}")
+
+        threads = [threading.Thread(target=one, args=(lane,), daemon=True) for lane in lanes]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        return broken
 
 
 def main() -> None:
@@ -250,7 +270,7 @@ def main() -> None:
         workload.end()
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
-    workload.run()
+    sys.exit(1 if workload.run() else 0)
 
 
 if __name__ == "__main__":

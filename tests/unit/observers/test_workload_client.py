@@ -5,14 +5,17 @@ from __future__ import annotations
 import http.server
 import json
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from bench.workload import client
 from bench.workload.client import Lane, Workload
-from bench.workload.history import Request, parse
+from bench.workload.history import Request, parse, violations
 from tests.integration.servers import Authority
 
 NAME = "localhost"
@@ -107,3 +110,38 @@ def test_a_second_attempt_writes_a_value_of_its_own(service: Service, lane: Lane
     first, second = (each for each in told() if each.kind == "write")
     assert (first.outcome, second.outcome, second.retry) == ("unknown", "done", True)
     assert first.value != second.value
+
+
+@pytest.mark.parametrize("body", [b'{"data": {}}', b'{"data": null}', b"[]", b"<html>", b""])
+def test_an_answer_without_a_value_is_a_read_of_what_nobody_wrote(
+    service: Service, lane: Lane, told: Callable[[], list[Request]], body: bytes
+) -> None:
+    service.spoilt = [(204, b""), (200, body)]
+    lane.work(0)
+    history = told()
+    assert [each.outcome for each in history] == ["done", "done"]
+    assert [each.kind for each in violations(history)] == ["invented"]
+
+
+def test_a_lane_that_breaks_down_is_named_and_the_others_go_on(
+    service: Service, told: Callable[[], list[Request]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = workload(service, "one", "other", patient=False)
+
+    def break_down(turn: int) -> None:
+        raise KeyError("value")
+
+    monkeypatch.setattr(both.lanes[0], "work", break_down)
+    threading.Timer(0.2, both.end).start()
+    assert both.run() == ["one"]
+    assert len(told()) > 1
+
+
+def test_the_program_says_by_its_status_that_a_lane_broke_down() -> None:
+    task = {"lanes": [{"label": "one", "host": 5, "port": 1}], "ca": "", "path": "", "token": "", "rate": 1, "timeout": 1}
+    ended = subprocess.run(
+        [sys.executable, client.__file__], input=json.dumps(task) + "\n", capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "one broke down: " in ended.stderr
+    assert "TypeError" in ended.stderr
