@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise, takewhile
+from math import isfinite
 
 NEVER = float("inf")
 
@@ -168,7 +169,8 @@ class Figures:
         failed: values of patient lanes whose first attempt failed, and reads likewise.
         failed_with_retry: lane → of them, those whose second attempt failed as well; lanes without any are left out. A
             program that knows one node alone cannot do without it, and fails for as long as it is down.
-        gap: the longest between acknowledged writes, of all lanes together.
+        gap: the longest without an acknowledged write, of all lanes together; before the first and after the last as well
+            where it is said when it began and ended.
         gaps: the same of each place by itself.
         errors: why first attempts failed → how many.
     """
@@ -184,34 +186,50 @@ class Figures:
 
 def figures(requests: Sequence[Request], begin: float = -NEVER, end: float = NEVER) -> Figures:
     """Return what a load went through between two moments, s."""
-    within = [each for each in requests if begin <= each.begin <= end]
+    within = _begun_within(requests, begin, end)
     done = [each for each in within if each.done]
-    acknowledged = [each for each in done if each.kind == "write"]
     errors: dict[str, int] = {}
     for each in within:
         if each.patient and not each.done and not each.retry:
             words = f"{each.kind}: {each.error}"
             errors[words] = errors.get(words, 0) + 1
+    acknowledged = [each for each in requests if each.kind == "write" and each.done]
     return Figures(
-        writes=len(acknowledged),
-        reads=len(done) - len(acknowledged),
+        writes=sum(each.kind == "write" for each in done),
+        reads=sum(each.kind == "read" for each in done),
         failed=sum(each.patient and not each.done and not each.retry for each in within),
         failed_with_retry=dict(Counter(each.lane for each in within if not each.done and each.retry)),
-        gap=longest_gap(each.end for each in acknowledged),
+        gap=longest_gap((each.end for each in acknowledged), begin, end),
         gaps={
-            place: longest_gap(each.end for each in acknowledged if _place(each) == place)
-            for place in sorted({_place(each) for each in within})
+            place: longest_gap((each.end for each in acknowledged if _place(each) == place), begin, end)
+            for place in sorted({_place(each) for each in requests})
         },
         errors=errors,
     )
+
+
+def _begun_within(requests: Sequence[Request], begin: float, end: float) -> list[Request]:
+    """Return the requests whose first attempt was begun between two moments: a second attempt belongs to the first."""
+    begun: dict[str, float] = {}
+    found = []
+    for each in sorted(requests, key=lambda each: each.begin):
+        if not each.retry:
+            begun[each.lane] = each.begin
+        if begin <= begun.get(each.lane, each.begin) <= end:
+            found.append(each)
+    return found
 
 
 def _place(request: Request) -> str:
     return request.place or request.lane
 
 
-def longest_gap(moments: Iterable[float]) -> Gap:
-    """Return the longest time between neighbours; endless where there are fewer than two."""
-    ordered = sorted(moments)
+def longest_gap(moments: Iterable[float], begin: float = -NEVER, end: float = NEVER) -> Gap:
+    """Return the longest time between neighbours of those from `begin` to `end`, which count as well where they are finite.
+
+    Without two moments it is endless.
+    """
+    bounds = [each for each in (begin, end) if isfinite(each)]
+    ordered = sorted([*bounds, *(each for each in moments if begin <= each <= end)])
     gaps = [Gap(one, other - one) for one, other in pairwise(ordered)]
     return max(gaps, key=lambda each: each.length, default=Gap(0.0, NEVER))

@@ -215,3 +215,23 @@ def test_figures_tell_gaps_and_failures() -> None:
     assert told.gaps["a"].length == pytest.approx(3.5)
     assert longest_gap([1.0]).length == NEVER
     assert figures(history, 3, 4.5).failed == 0
+
+
+def test_the_gap_has_what_was_before_the_first_write_and_after_the_last() -> None:
+    early = [write(str(number), number / 10, number / 10 + 0.01) for number in range(100)]
+    assert figures(early, 0, 600).gap.length == pytest.approx(590, abs=0.2)
+    assert figures(early, -50, 10).gap == figures(early, -50, 10).gaps["a"]
+    assert figures(early, -50, 10).gap.length == pytest.approx(50, abs=0.2)
+
+
+def test_a_place_without_an_acknowledged_write_has_a_gap_as_long_as_the_load() -> None:
+    none = [replace(write(f"b{number}", number, number + 0.1, "refused"), lane="b") for number in range(10)]
+    assert figures([ONE, *none], 0, 10).gaps["b"].length == 10
+    assert figures([ONE, *none], 11, 20).gaps["a"].length == 9, "also one that fell silent"
+
+
+def test_a_second_attempt_after_the_end_belongs_to_the_first_before_it() -> None:
+    trailing = [ONE, write("2", 9, 9.9, "unknown"), write("2'", 10.9, 11, "unknown", retry=True)]
+    assert figures(trailing, 0, 10).failed_with_retry == {"a": 1}
+    leading = [write("0", -2, -1, "unknown"), write("0'", 0.5, 0.6, "refused", retry=True), TWO]
+    assert figures(leading, 0, 10).failed_with_retry == {}
