@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 
 from bench.workload.history import Request
 
@@ -19,3 +20,9 @@ def unserved(requests: Sequence[Request], places: Iterable[str], begin: float, e
         each.place or each.lane for each in requests if each.kind == "write" and each.done and begin <= each.begin <= end
     }
     return sorted(set(places) - served)
+
+
+def unread(requests: Sequence[Request], lanes: Iterable[str], keys: Iterable[str]) -> list[tuple[str, str]]:
+    """Return each lane and key that the lane did not read at the end."""
+    answered = {(each.lane, each.key) for each in requests if each.last and each.done}
+    return sorted(set(product(lanes, keys)) - answered)

@@ -41,6 +41,7 @@ class Request:
     retry: bool = False
     place: str = ""
     patient: bool = True
+    last: bool = False
 
     @property
     def done(self) -> bool:

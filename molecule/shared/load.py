@@ -16,8 +16,8 @@ from lab import PROJECT, Lab, wait_for
 
 sys.path.insert(0, str(PROJECT))
 
-from bench.workload.client import RETRY_AFTER
-from bench.workload.completeness import silent, unserved
+from bench.workload.client import RETRY_AFTER, keys
+from bench.workload.completeness import silent, unread, unserved
 from bench.workload.history import Figures, Request, figures, parse, violations
 
 PROGRAM = PROJECT / "bench/workload/client.py"
@@ -64,7 +64,6 @@ class Load:
         if name:
             self._lanes.append(dict(zip(("label", "host", "port"), NAME, strict=True)))
         self._places = [str(lane["label"]) for lane in self._lanes]
-        self._patient = set(self._places)
         self._lanes += [
             {**lane, "label": f"{lane['label']}-at-once", "place": lane["label"], "patient": False} for lane in self._lanes
         ]
@@ -156,15 +155,15 @@ class Load:
         assert not found, "\n".join(each.sentence for each in found[:20])
         moments = dict(self.marks)
         begin, ended = moments["begin"], moments["end"]
-        work = [each for each in self.requests if each.begin <= ended]
+        work = [each for each in self.requests if not each.last]
         # Connecting, TLS, the request and its answer may take a timeout each.
         quiet = silent(work, self._labels, ended - RETRY_AFTER - 4 * self._timeout)
         assert not quiet, f"These fell silent before the end: {', '.join(quiet)}."
         idle = unserved(work, self._places, begin, ended)
         assert not idle, f"No write was acknowledged at: {', '.join(idle)}."
-        last = {each.lane for each in self.requests if each.kind == "read" and each.done and each.begin > ended}
-        missing = self._patient - last
-        assert not missing, f"These did not answer the last reads: {', '.join(sorted(missing))}."
+        missing = unread(self.requests, self._places, keys(self._labels))
+        pairs = ", ".join(f"{key} by {lane}" for lane, key in missing[:40])
+        assert not missing, f"Not read at the end, {len(missing)} in all: {pairs}."
         return self.figures()
 
     def _read(self) -> None:

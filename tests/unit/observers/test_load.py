@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from load import Load
 
+from bench.workload.client import keys
 from bench.workload.history import Request
 
 BEGIN, END = 100.0, 130.0
@@ -21,14 +22,21 @@ def write(lane: str, begin: float, outcome: str = "done") -> Request:
     return Request(lane, "write", f"{lane}-0", f"{lane}:{begin}", begin, begin + 0.01, outcome, place=place, patient=patient)
 
 
-def last_read(lane: str, key: str) -> Request:
-    return Request(lane, "read", key, None, END + 1, END + 1.01, "done")
+def with_last_reads(work: Sequence[Request]) -> list[Request]:
+    there = {each.key: each.value for each in work if each.done}
+    return [
+        *work,
+        *(
+            Request(lane, "read", key, there.get(key), END + 1, END + 1.01, "done", last=True)
+            for lane in LANES
+            if LANES[lane]
+            for key in keys(LANES)
+        ),
+    ]
 
 
-WHOLE = [
-    *(write(lane, BEGIN + number) for lane in LANES for number in range(31)),
-    *(last_read(lane, "vault-a-1") for lane in LANES if LANES[lane]),
-]
+WORK = [write(lane, BEGIN + number) for lane in LANES for number in range(31)]
+WHOLE = with_last_reads(WORK)
 
 
 def load(requests: Sequence[Request], status: int = 0, said: str = "") -> Load:
@@ -48,16 +56,35 @@ def test_programs_that_broke_down_are_told() -> None:
 
 
 def test_a_lane_that_fell_silent_is_told() -> None:
+    work = [each for each in WORK if each.lane != "vault-b-at-once" or each.end < END - 15]
     with pytest.raises(AssertionError, match="silent before the end: vault-b-at-once"):
-        load([each for each in WHOLE if each.lane != "vault-b-at-once" or each.end < END - 15]).assert_sound()
+        load(with_last_reads(work)).assert_sound()
+
+
+def test_a_lane_that_only_reads_at_the_end_is_silent() -> None:
+    work = [each for each in WORK if each.lane != "vault-b" or each.end < END - 15]
+    with pytest.raises(AssertionError, match=r"silent before the end: vault-b\."):
+        load(with_last_reads(work)).assert_sound()
 
 
 def test_a_place_where_nothing_was_written_is_told() -> None:
-    refused = [replace(each, outcome="refused") if each.place == "vault-b" else each for each in WHOLE]
+    refused = [replace(each, outcome="refused") if each.place == "vault-b" else each for each in WORK]
     with pytest.raises(AssertionError, match="No write was acknowledged at: vault-b"):
-        load(refused).assert_sound()
+        load(with_last_reads(refused)).assert_sound()
 
 
 def test_a_place_that_is_down_at_the_end_is_not_silent() -> None:
-    down = [replace(each, outcome="refused") if each.place == "vault-b" and each.end > END - 20 else each for each in WHOLE]
-    assert load(down).assert_sound().failed == 21
+    down = [replace(each, outcome="refused") if each.place == "vault-b" and each.end > END - 20 else each for each in WORK]
+    assert load(with_last_reads(down)).assert_sound().failed == 21
+
+
+def test_a_key_that_a_lane_did_not_read_at_the_end_is_named() -> None:
+    missing = [each for each in WHOLE if (each.lane, each.key, each.last) != ("vault-b", "vault-a-at-once-2", True)]
+    with pytest.raises(AssertionError, match="Not read at the end, 1 in all: vault-a-at-once-2 by vault-b"):
+        load(missing).assert_sound()
+
+
+def test_a_read_while_they_work_is_no_last_read() -> None:
+    early = [replace(each, last=False) if each.key == "vault-a-2" else each for each in WHOLE]
+    with pytest.raises(AssertionError, match="vault-a-2 by vault-a, vault-a-2 by vault-b"):
+        load(early).assert_sound()

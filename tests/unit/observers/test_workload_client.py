@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from bench.workload import client
-from bench.workload.client import Lane, Workload
+from bench.workload.client import KEYS, Lane, Told, Workload, keys
+from bench.workload.completeness import unread
 from bench.workload.history import Request, parse, violations
 from tests.integration.servers import Authority
 
@@ -91,6 +95,12 @@ def workload(service: Service, *labels: str, **settings: Any) -> Workload:
     return Workload(lanes=lanes, ca=service.ca, path="mine", token="the user's", rate=50.0, timeout=1.0)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
 @pytest.fixture
 def lane(service: Service) -> Lane:
     return workload(service, "one").lanes[0]
@@ -110,6 +120,45 @@ def test_a_second_attempt_writes_a_value_of_its_own(service: Service, lane: Lane
     first, second = (each for each in told() if each.kind == "write")
     assert (first.outcome, second.outcome, second.retry) == ("unknown", "done", True)
     assert first.value != second.value
+
+
+@pytest.mark.parametrize("lanes", range(1, 15))
+def test_every_key_is_read_by_every_patient_lane_and_its_own_right_after_writing(
+    lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def answer(lane: Lane, kind: str, key: str, value: str | None, **_: object) -> Told:
+        asked.append((kind, key))
+        return Told(lane.label, kind, key, value, 0.0, outcome="done")
+
+    monkeypatch.setattr(Lane, "_request", answer)
+    places = [{"label": f"lane{number}", "host": NAME, "port": 1} for number in range(lanes)]
+    common = Workload(lanes=places, ca="", path="", token="", rate=1.0, timeout=1.0)
+
+    for turn in range(2 * len(common.keys)):
+        common.lanes[0].work(turn)
+
+    everything = set(keys(each.label for each in common.lanes))
+    assert len(everything) == lanes * KEYS
+    assert {key for kind, key in asked if kind == "read"} == everything
+    right_after = {key for (_, key), (kind, other) in pairwise(asked) if kind == "read" and key == other}
+    assert right_after >= set(keys(["lane0"]))
+
+
+def test_at_the_end_every_key_is_read_by_patient_lanes(service: Service, told: Callable[[], list[Request]]) -> None:
+    both = workload(service, "one", "other")
+    both.end()
+    assert both.run() == []
+    history = told()
+    assert unread(history, ["one", "other"], keys(["one", "other"])) == []
+    assert len(history) == 2 * 2 * KEYS
+
+
+def test_last_reads_of_a_place_that_is_down_end_at_the_deadline(lane: Lane, told: Callable[[], list[Request]]) -> None:
+    lane._port = free_port()
+    lane.read_all(time.monotonic())
+    assert {(each.key, each.last, each.outcome) for each in told()} == {("one-0", True, "refused")}
 
 
 @pytest.mark.parametrize("body", [b'{"data": {}}', b'{"data": null}', b"[]", b"<html>", b""])
