@@ -146,7 +146,7 @@ class Lane:
             connection = self._connected(told)
             sent = True
             told.outcome, told.value, told.error = self._exchange(connection, key, value)
-            if not self._address:
+            if not self._address or connection.sock is None:  # closed at the server's wish
                 self._drop()
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._drop()
@@ -168,7 +168,10 @@ class Lane:
             except BaseException:
                 raw.close()
                 raise
-            self._connection = http.client.HTTPSConnection(self._host, self._port, context=self._common.trust)
+            self._connection = http.client.HTTPSConnection(
+                self._host, self._port, timeout=self._common.timeout, context=self._common.trust
+            )
+            self._connection.auto_open = 0  # by itself it would connect to what the resolver says
             self._connection.sock = secured
         return self._connection
 

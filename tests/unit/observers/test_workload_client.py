@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import http.server
 import json
 import socket
@@ -159,6 +160,34 @@ def test_last_reads_of_a_place_that_is_down_end_at_the_deadline(lane: Lane, told
     lane._port = free_port()
     lane.read_all(time.monotonic())
     assert {(each.key, each.last, each.outcome) for each in told()} == {("one-0", True, "refused")}
+
+
+def test_after_a_connection_was_closed_a_lane_connects_to_its_node_with_its_timeout(
+    service: Service, lane: Lane, told: Callable[[], list[Request]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[tuple[str, int], float | None]] = []
+    connect = socket.create_connection
+
+    def watched(address: tuple[str, int], timeout: float | None = None, *more: Any, **named: Any) -> socket.socket:
+        made.append((address, timeout))
+        return connect(address, timeout, *more, **named)
+
+    monkeypatch.setattr(socket, "create_connection", watched)
+    service.closes = True
+    lane.work(0)
+    assert [each.outcome for each in told()] == ["done", "done"]
+    assert made == [(("127.0.0.1", service.server_address[1]), 1.0)] * 2
+
+
+def test_a_lane_of_a_node_keeps_its_connection_and_connects_nowhere_by_itself(service: Service, lane: Lane) -> None:
+    lane.work(0)
+    connection = lane._connection
+    lane.work(1)
+    assert connection is not None
+    assert lane._connection is connection
+    connection.close()
+    with pytest.raises(http.client.NotConnected):
+        connection.request("GET", "/")
 
 
 @pytest.mark.parametrize("body", [b'{"data": {}}', b'{"data": null}', b"[]", b"<html>", b""])
