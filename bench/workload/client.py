@@ -1,15 +1,16 @@
 """Users' programs at work: lanes that write and read secrets all the time, and tell how each request went.
 
 Runs on a VM of the lab with its own python3; standard library only. A lane goes to one place, a node or a generic name, with
-one request after the other at a steady rate: it writes a new value to one of its keys, then reads a key, its own or another
-lane's. A lane of a generic name connects anew for each request, to what the VM's resolver says then; a lane of a node keeps
-its connection. A patient lane tries a write that failed once more a second later, with the same value. One that is not only
-writes, and goes on at its rate whatever fails: by it a gap in the service is measured that is shorter than a second.
+one request after the other at a steady rate: it writes a new value to one of its keys, then reads that key, or one of all
+lanes' in turn. A lane of a generic name connects anew for each request, to what the VM's resolver says then; a lane of a
+node keeps its connection. A patient lane tries what failed once more a second later: a write with a value of its own, since
+the first may yet take effect, and no value may do so twice (see history.py). One that is not patient only writes, and goes
+on at its rate whatever fails: by it a gap in the service is measured that is shorter than a second.
 
-Input: a line of JSON, {"lanes": [arguments of each `Lane`], "ca" (PEM), "path" (of a folder of KV version 1,
-below /v1/), "token", "rate" (writes a second and lane), "timeout" (s)}; the program ends when standard input does. It then
-reads every key once more through every lane. Output: a line of JSON a request, see `Told`; times are the machine's monotonic
-clock, s.
+Input: a line of JSON, {"lanes": [arguments of each `Lane`], "ca" (PEM), "path" (of a folder of KV version 1, below /v1/),
+"token", "rate" (writes a second and lane), "timeout" (s)}; the program ends when standard input does. It then reads every
+key once more through every patient lane. Output: a line of JSON a request, see `Told`; times are the machine's monotonic
+clock, s. Its exit status is 1 where a lane broke down, with the reason on standard error.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count, product
 
 RETRY_AFTER = 1.0
 KEYS = 4
 SEALED, NOT_FOUND, INTERNAL = 503, 404, 500
 OK = range(200, 300)
+NO_VALUE = "no value: "  # nobody wrote what begins so
 LAST_READS = 60.0  # s in all, for nodes that come back
 
 
@@ -50,6 +54,7 @@ class Told:
         retry: whether it is the second attempt.
         place: where the lane goes.
         patient: whether the lane is.
+        last: whether it is of the reads at the end.
     """
 
     lane: str
@@ -64,6 +69,12 @@ class Told:
     retry: bool = False
     place: str = ""
     patient: bool = True
+    last: bool = False
+
+
+def keys(labels: Iterable[str]) -> list[str]:
+    """Return the keys of lanes, in an order in which neighbours are of different lanes."""
+    return [f"{label}-{number}" for number, label in product(range(KEYS), labels)]
 
 
 class Lane:
@@ -92,48 +103,50 @@ class Lane:
         self.label = label
         self.patient = patient
         self._place = place or label
-        self.keys = [f"{label}-{number}" for number in range(KEYS)]
+        self._keys = keys([label])
         self._common = common
         self._host = host
         self._port = port
         self._address = address
         self._connection: http.client.HTTPSConnection | None = None
 
-    def work(self, number: int) -> None:
+    def work(self, turn: int) -> None:
         """Write a value; then, where it is patient, read one."""
-        key = self.keys[number % KEYS]
-        value = f"{self.label}:{number}:{os.getpid()}"
+        key = self._keys[turn % KEYS]
+        value = f"{self.label}:{turn}:{os.getpid()}"
         told = self._request("write", key, value)
         if not self.patient:
             return
         if told.outcome != "done":
             time.sleep(RETRY_AFTER)
-            self._request("write", key, value, retry=True)
-        everybody = [each for lane in self._common.lanes for each in lane.keys]
-        self.read(everybody[(number * 7) % len(everybody)] if number % 2 else key)
+            self._request("write", key, f"{value}:again", retry=True)
+        # Every second turn, and in the next round the turns between: so it reads each of its keys right after writing it.
+        self.read(key if (turn + turn // KEYS) % 2 else self._common.keys[turn // 2 % len(self._common.keys)])
 
-    def read(self, key: str) -> Told:
+    def read(self, key: str, *, last: bool = False) -> Told:
         """Read a key, once more a second later where that failed."""
-        told = self._request("read", key, None)
+        told = self._request("read", key, None, last=last)
         if told.outcome != "done":
             time.sleep(RETRY_AFTER)
-            told = self._request("read", key, None, retry=True)
+            told = self._request("read", key, None, retry=True, last=last)
         return told
 
     def read_all(self, deadline: float) -> None:
         """Read every key of every lane; a place that does not answer is asked again until the deadline."""
-        for key in [each for lane in self._common.lanes for each in lane.keys]:
-            while self.read(key).outcome != "done" and time.monotonic() < deadline:
-                pass
+        for key in self._common.keys:
+            while self.read(key, last=True).outcome != "done":
+                if time.monotonic() >= deadline:
+                    return
 
-    def _request(self, kind: str, key: str, value: str | None, *, retry: bool = False) -> Told:
-        told = Told(self.label, kind, key, value, time.monotonic(), retry=retry, place=self._place, patient=self.patient)
+    def _request(self, kind: str, key: str, value: str | None, *, retry: bool = False, last: bool = False) -> Told:
+        told = Told(self.label, kind, key, value, time.monotonic(), retry=retry, last=last)
+        told.place, told.patient = self._place, self.patient
         sent = False
         try:
             connection = self._connected(told)
             sent = True
             told.outcome, told.value, told.error = self._exchange(connection, key, value)
-            if not self._address:
+            if not self._address or connection.sock is None:  # closed at the server's wish
                 self._drop()
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._drop()
@@ -155,7 +168,10 @@ class Lane:
             except BaseException:
                 raw.close()
                 raise
-            self._connection = http.client.HTTPSConnection(self._host, self._port, context=self._common.trust)
+            self._connection = http.client.HTTPSConnection(
+                self._host, self._port, timeout=self._common.timeout, context=self._common.trust
+            )
+            self._connection.auto_open = 0  # by itself it would connect to what the resolver says
             self._connection.sock = secured
         return self._connection
 
@@ -169,7 +185,7 @@ class Lane:
         answer = connection.getresponse()
         text = answer.read()
         if answer.status in OK:
-            return "done", value if value is not None else str(json.loads(text)["data"]["value"]), ""
+            return "done", value if value is not None else value_in(text), ""
         if value is None and answer.status == NOT_FOUND:
             return "done", None, ""
         # A sealed server, and one that says no, has done nothing; of an error in its midst nobody knows.
@@ -181,6 +197,14 @@ class Lane:
             with contextlib.suppress(OSError):
                 self._connection.close()
         self._connection = None
+
+
+def value_in(text: bytes) -> str:
+    """Return the value in an answer; where there is none, what was there in its place, which the check calls invented."""
+    try:
+        return str(json.loads(text)["data"]["value"])
+    except (ValueError, LookupError, TypeError):
+        return f"{NO_VALUE}{text[:80]!r}"
 
 
 class Workload:
@@ -205,6 +229,7 @@ class Workload:
         self._interval = 1 / rate
         self._said = threading.Lock()
         self._ended = threading.Event()
+        self.keys = keys(str(each["label"]) for each in lanes)
         self.lanes = [Lane(self, **each) for each in lanes]  # type: ignore[arg-type]
 
     def tell(self, told: Told) -> None:
@@ -214,11 +239,11 @@ class Workload:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
 
-    def run(self) -> None:
-        """Work until the end is told, then read everything once more."""
-        self._together(self._keep_working, self.lanes)
+    def run(self) -> list[str]:
+        """Work until the end is told, then read everything once more; return the lanes that broke down."""
+        broken = self._together(self._keep_working, self.lanes)
         deadline = time.monotonic() + LAST_READS
-        self._together(lambda lane: lane.read_all(deadline), [lane for lane in self.lanes if lane.patient])
+        return broken + self._together(lambda lane: lane.read_all(deadline), [lane for lane in self.lanes if lane.patient])
 
     def end(self) -> None:
         """Have the lanes stop after the request that they are at."""
@@ -226,18 +251,30 @@ class Workload:
 
     def _keep_working(self, lane: Lane) -> None:
         began, number = time.monotonic(), 0
-        while not self._ended.wait(max(0.0, began + number * self._interval - time.monotonic())):
-            lane.work(number)
+        for turn in count():
+            if self._ended.wait(max(0.0, began + number * self._interval - time.monotonic())):
+                return
+            lane.work(turn)
             # After a stall it goes on at its rate, and does not make up for what it missed.
             number = max(number + 1, int((time.monotonic() - began) / self._interval))
 
     @staticmethod
-    def _together(work: Callable[[Lane], None], lanes: Sequence[Lane]) -> None:
-        threads = [threading.Thread(target=work, args=(lane,), daemon=True) for lane in lanes]
+    def _together(work: Callable[[Lane], None], lanes: Sequence[Lane]) -> list[str]:
+        broken = []
+
+        def one(lane: Lane) -> None:
+            try:
+                work(lane)
+            except Exception:
+                broken.append(lane.label)
+                sys.stderr.write(f"{lane.label} broke down: {traceback.format_exc(limit=-3)}")
+
+        threads = [threading.Thread(target=one, args=(lane,), daemon=True) for lane in lanes]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        return broken
 
 
 def main() -> None:
@@ -249,7 +286,7 @@ def main() -> None:
         workload.end()
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
-    workload.run()
+    sys.exit(1 if workload.run() else 0)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from lab import PROJECT, Lab, wait_for
 
 sys.path.insert(0, str(PROJECT))
 
+from bench.workload.client import RETRY_AFTER, keys
+from bench.workload.completeness import silent, unread, unserved
 from bench.workload.history import Figures, Request, figures, parse, violations
 
 PROGRAM = PROJECT / "bench/workload/client.py"
@@ -52,6 +54,8 @@ class Load:
         self._ca = ca or (lab.state / "ca/ca.crt").read_text()
         self.marks: list[tuple[str, float]] = []
         self.requests: list[Request] = []
+        self.status: int | None = None
+        self.said = ""
         self._lines: list[str] = []
         self._lanes: list[dict[str, object]] = [
             {"label": node, "host": f"{node}.lab.test", "port": 8200, "address": lab.addresses[node]}
@@ -59,10 +63,11 @@ class Load:
         ]
         if name:
             self._lanes.append(dict(zip(("label", "host", "port"), NAME, strict=True)))
-        self._patient = {str(lane["label"]) for lane in self._lanes}
+        self._places = [str(lane["label"]) for lane in self._lanes]
         self._lanes += [
             {**lane, "label": f"{lane['label']}-at-once", "place": lane["label"], "patient": False} for lane in self._lanes
         ]
+        self._labels = [str(lane["label"]) for lane in self._lanes]
         self._rate = rate
         self._timeout = timeout
         self._process: subprocess.Popen[str] | None = None
@@ -117,7 +122,8 @@ class Load:
         if kind is not None:
             self._process.kill()  # what went wrong is told without the last reads
         self._reader.join(120)
-        self._process.wait(10)
+        self.status = self._process.wait(10)
+        self.said = self._process.stderr.read() if self._process.stderr else ""
         self.requests = parse(self._lines)
         if self.keep:
             (PROJECT / "artefacts").mkdir(exist_ok=True)
@@ -140,13 +146,24 @@ class Load:
         return figures(self.requests, moments["begin"], moments["end"])
 
     def assert_sound(self) -> Figures:
-        """Assert that nothing acknowledged was lost, nothing old came back and nothing came from nowhere."""
+        """Assert that nothing acknowledged was lost, nothing old came back and nothing came from nowhere.
+
+        That all programs worked until the end is asserted as well: of one that did not the history tells too little.
+        """
+        assert self.status == 0, f"The programs ended with {self.status}: {self.said[-2000:]}"
         found = violations(self.requests)
         assert not found, "\n".join(each.sentence for each in found[:20])
-        ended = dict(self.marks)["end"]
-        last = {each.lane for each in self.requests if each.kind == "read" and each.done and each.begin > ended}
-        missing = self._patient - last
-        assert not missing, f"These did not answer the last reads: {', '.join(sorted(missing))}."
+        moments = dict(self.marks)
+        begin, ended = moments["begin"], moments["end"]
+        work = [each for each in self.requests if not each.last]
+        # Connecting, TLS, the request and its answer may take a timeout each.
+        quiet = silent(work, self._labels, ended - RETRY_AFTER - 4 * self._timeout)
+        assert not quiet, f"These fell silent before the end: {', '.join(quiet)}."
+        idle = unserved(work, self._places, begin, ended)
+        assert not idle, f"No write was acknowledged at: {', '.join(idle)}."
+        missing = unread(self.requests, self._places, keys(self._labels))
+        pairs = ", ".join(f"{key} by {lane}" for lane, key in missing[:40])
+        assert not missing, f"Not read at the end, {len(missing)} in all: {pairs}."
         return self.figures()
 
     def _read(self) -> None:
