@@ -53,6 +53,22 @@ def rolling_problems(hosts: Iterable[HostVars], product: str, least: float | str
     return rolling.version_problems(product_named(product), nodes) + rolling.room_problems(nodes, float(least))
 
 
+def rolling_version_problems(hosts: Iterable[HostVars], product: str) -> list[str]:
+    """Say why hosts may not run the version that the inventory wants. See rolling.version_problems."""
+    return rolling.version_problems(product_named(product), rolling_nodes(hosts))
+
+
+def newest_running(hosts: Iterable[HostVars]) -> str:
+    """Return the newest version that any host's server runs. See rolling.newest."""
+    return rolling.newest(rolling_nodes(hosts))
+
+
+def rolling_unheard(hosts: Iterable[HostVars]) -> list[str]:
+    """Return the inventory names of hosts whose server does not answer, whether or not it has a process."""
+    known = {host["inventory_hostname"]: host["vault_server_state"]["server"] or {} for host in hosts}
+    return [name for name, server in known.items() if not isinstance(server.get("health"), Mapping)]
+
+
 def rolling_order(nodes: Sequence[rolling.Node]) -> list[str]:
     """Return in which order nodes take their turn. See rolling.order."""
     return rolling.order(nodes)
@@ -96,6 +112,9 @@ class FilterModule:
         return {
             "rolling_nodes": rolling_nodes,
             "rolling_problems": rolling_problems,
+            "rolling_version_problems": rolling_version_problems,
+            "rolling_unheard": rolling_unheard,
+            "newest_running": newest_running,
             "rolling_order": rolling_order,
             "rolling_plan": rolling_plan,
             "rolling_moves": rolling_moves,

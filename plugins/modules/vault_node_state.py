@@ -57,7 +57,8 @@ state:
     - C(time) seconds since the epoch; C(units) by name; C(running); C(process) with pid, exe, exe_deleted, command, started,
       uid, memory_kb, swapped_kb, core_limit, open_files_limit, swap_max; C(versions) with installed, current, running;
       C(binary) with sha256, uid, gid, mode; C(account) with home, shell, locked;
-      C(missing_commands); C(restart_pending) and C(reload_pending), lists of reasons;
+      C(missing_commands); C(restart_pending) and C(reload_pending), lists of reasons; C(started_known), whether there are
+      copies of the files that the process was started with;
       C(remembers), whether its disk holds a log of Raft;
       C(server) with health, seal, leader, autopilot, applied_index; C(tls) with file, served, error, trust (the CA file's
       certificates), authorities (sha256 of those of them that vouch for what is served) and listeners, of each its port,

@@ -100,3 +100,24 @@ def test_ones_own_holds_are_told_from_those_of_others() -> None:
         "ifca is held by bob (new disks).",
         "iisas is held by somebody (no reason given).",
     ]
+
+
+@pytest.mark.parametrize(
+    ("server", "unheard"), [(None, True), ({"health": None}, True), ({"health": {"sealed": True}}, False)]
+)
+def test_a_server_with_a_process_that_does_not_answer_is_unheard(server: object, unheard: bool) -> None:
+    host = {"inventory_hostname": "infn", "vault_server_state": {"running": True, "server": server}}
+    assert filters("rolling").rolling_unheard([host]) == (["infn"] if unheard else [])
+
+
+def member(running: str | None) -> dict[str, object]:
+    state: dict[str, object] = {"versions": {"running": running}, "server": None, "restart_pending": [], "filesystems": {}}
+    return {"inventory_hostname": "infn", "site_name": "infn", "vault_version": "2.7.1", "vault_server_state": state}
+
+
+def test_who_joins_may_not_be_older_than_the_members() -> None:
+    problems = filters("rolling").rolling_version_problems([member(None), member("2.7.2")], "openbao")
+    assert len(problems) == 1
+    assert "which is older" in problems[0]
+    assert filters("rolling").rolling_version_problems([member(None), member("2.6.0")], "openbao") == []
+    assert filters("rolling").newest_running([member("2.6.0"), member("2.7.2")]) == "2.7.2"

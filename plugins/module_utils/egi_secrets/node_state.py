@@ -80,6 +80,7 @@ def look(node: Node) -> Json:
         "account": account_of(node.user),
         "missing_commands": [command for command in node.commands if shutil.which(command, path=_SEARCH) is None],
         "restart_pending": restart_reasons(node, unit, process, versions),
+        "started_known": all(digest_of(node.started_dir / path.name) is not None for path in node.started_files),
         "reload_pending": reload_reasons(node, tls, running=process is not None),
         "server": server_of(node.socket) if process else None,
         "tls": tls,

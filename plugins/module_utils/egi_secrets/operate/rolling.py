@@ -73,6 +73,12 @@ def version_problems(product: Product, nodes: Sequence[Node]) -> list[str]:
     return problems
 
 
+def newest(nodes: Sequence[Node]) -> str:
+    """Return the newest version that any node runs: the one that may have written the data; `unknown` where none tells."""
+    running = [node.running for node in nodes if node.running]
+    return max(running, key=lambda version: numbers(version) or (0, 0, 0), default="unknown")
+
+
 def _step_problems(product: Product, node: Node, old: Numbers, new: Numbers) -> list[str]:
     if new < old:
         return [

@@ -55,6 +55,7 @@ from ..unseal import ShareBox
 
 SUFFIX = ".snap"
 _START = 20.0  # seconds for the throw-away server to answer, and to take a snapshot in
+_TAKEN_IN = 5e6  # bytes of a snapshot for which it gets another second, on a slow disk
 _POLL = 0.05
 _OK = 200
 _NO_CONTENT = 204
@@ -247,7 +248,7 @@ def prove(release: Release, snapshot: Path, bundle: Bundle, box: ShareBox, clust
         SnapshotError: it cannot be restored, its keys are not the bundle's, or it is another cluster.
     """
     began = time.monotonic()
-    with _throw_away(release) as server:
+    with _throw_away(release, _START + snapshot.stat().st_size / _TAKEN_IN) as server:
         server.start()
         _restore(server, snapshot)
         server.stop()
@@ -266,21 +267,22 @@ def prove(release: Release, snapshot: Path, bundle: Bundle, box: ShareBox, clust
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_START)
-        self._path = path
+    def __init__(self, path: Path, patience: float) -> None:
+        super().__init__("localhost", timeout=patience)
+        self._path, self._patience = path, patience
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_START)
+        self.sock.settimeout(self._patience)
         self.sock.connect(str(self._path))
 
 
 class _ThrowAway:
-    """A server of one node in a directory of its own."""
+    """A server of one node in a directory of its own, which has so many seconds for each thing that it is to do."""
 
-    def __init__(self, release: Release, directory: Path) -> None:
+    def __init__(self, release: Release, directory: Path, patience: float) -> None:
         self._release = release
+        self._patience = patience
         self.directory = directory
         self.database = directory / "raft/vault.db"
         self._socket = directory / "s"
@@ -358,6 +360,11 @@ storage "raft" {{
             SnapshotError: it answered with an error.
         """
         status, answer = self.exchange(method, path, body, token=token, content=content)
+        if not status:
+            raise SnapshotError(
+                f"The throw-away server that is to prove the snapshot did not answer {path.rpartition('/')[2]} within "
+                f"{self._patience:.0f} s. Nothing was changed."
+            )
         if status not in (_OK, _NO_CONTENT):
             reasons = "; ".join(" ".join(str(reason).split()) for reason in answer.get("errors") or []) or "without a reason"
             raise SnapshotError(
@@ -371,7 +378,7 @@ storage "raft" {{
     ) -> tuple[int, dict[str, Any]]:
         """Make a request, and return its status and what it says; status 0: no answer."""
         headers = {"X-Vault-Request": "true"} | ({"X-Vault-Token": token} if token else {})
-        connection = _UnixConnection(self._socket)
+        connection = _UnixConnection(self._socket, self._patience)
         try:
             if content is not None:
                 with content.open("rb") as file:
@@ -411,7 +418,7 @@ storage "raft" {{
         Raises:
             SnapshotError: it ended instead, or did not in time.
         """
-        deadline = time.monotonic() + _START
+        deadline = time.monotonic() + self._patience
         while not condition():
             ended = self._process is None or self._process.poll() is not None
             if ended or time.monotonic() > deadline:
@@ -424,12 +431,12 @@ storage "raft" {{
 
 
 @contextmanager
-def _throw_away(release: Release) -> Iterator[_ThrowAway]:
+def _throw_away(release: Release, patience: float) -> Iterator[_ThrowAway]:
     _sweep(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"))
     server = None
     with _own_directory() as directory:
         try:
-            server = _ThrowAway(release, directory)
+            server = _ThrowAway(release, directory, patience)
             yield server
         finally:
             if server is not None:

@@ -30,6 +30,7 @@ METHOD_NOT_ALLOWED = 405
 SERVER_ERROR = 500
 _OK = range(200, 300)
 _CHUNK = 1 << 20
+_FIRST_BYTE = 60.0  # seconds: the leader writes a whole snapshot before it sends it
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -168,10 +169,13 @@ class Server:
             UnreachableError: it did not answer, or not to the end.
         """
         headers = {"X-Vault-Token": self._token.reveal()} if self._token else {}
-        connection = _Connection(self.node, self._timeout, self._context)
+        connection = _Connection(self.node, max(self._timeout, _FIRST_BYTE), self._context)
         try:
-            connection.request("GET", "/v1/" + quote(path), headers=headers)
-            answer = connection.getresponse()
+            try:
+                connection.request("GET", "/v1/" + quote(path), headers=headers)
+                answer = connection.getresponse()
+            except OSError as error:  # later ones may be of the file
+                raise self._silence("GET", path, error) from None
             if answer.status not in _OK:
                 raise self._refusal("GET", path, answer.status, answer.read())
             shutil.copyfileobj(answer, target, _CHUNK)

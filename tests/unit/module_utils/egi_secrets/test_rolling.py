@@ -11,6 +11,7 @@ from ansible.module_utils.egi_secrets.operate.rolling import (
     Seen,
     Standing,
     gate_problems,
+    newest,
     notes_to_read,
     order,
     plan,
@@ -53,6 +54,11 @@ def test_what_upstream_does_not_support_is_refused(running: str, wanted: str, wo
 
     assert words in problem
     assert "vault_version" in problem
+
+
+def test_the_newest_version_is_by_numbers_and_may_have_written_the_data() -> None:
+    assert newest([replace(A, running=each) for each in ("2.9.9", None, "2.10.0", "2.7.2")]) == "2.10.0"
+    assert newest([replace(A, running=None)]) == "unknown"
 
 
 def test_one_version_for_all() -> None:
