@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grp
-import math
 import os
 import pwd
 import signal
@@ -19,24 +18,13 @@ from ansible.module_utils.egi_secrets import certificates, listeners
 from ansible.module_utils.egi_secrets.errors import UnreachableError
 from ansible.module_utils.egi_secrets.listeners import Listener, Seen
 from ansible.module_utils.egi_secrets.reconcile.server import Server as Client
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.integration.ceremony import Ceremony
 from tests.integration.modules import Result, run_module
 from tests.integration.servers import LOOPBACK, Authority, Server, free_ports
+from tests.odd_keys import unreadable_key
 
 GENERIC = "vault.bao.test"
-
-
-def unreadable_key() -> rsa.RSAPrivateKey:
-    """Return a key that is right in every way, and whose exponent is larger than the server's library takes."""
-    known = rsa.generate_private_key(65537, 2048).private_numbers()
-    totient = (known.p - 1) * (known.q - 1)
-    exponent = next(each for each in range(2**33 + 1, 2**34, 2) if math.gcd(each, totient) == 1)
-    own = pow(exponent, -1, totient)
-    one, other = rsa.rsa_crt_dmp1(own, known.p), rsa.rsa_crt_dmq1(own, known.q)
-    public = rsa.RSAPublicNumbers(exponent, known.p * known.q)
-    return rsa.RSAPrivateNumbers(known.p, known.q, own, one, other, known.iqmp, public).private_key()
 
 
 class Node:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import math
 import re
 import ssl
 from collections.abc import Iterator
@@ -15,9 +14,11 @@ import pytest
 from checkin import Checkin
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from lab import NODES, Lab, Run
 from load import Load
+
+from tests.odd_keys import unreadable_key
 
 ROTATE = "operate/rotate-tls.yml"
 NAME = "vault.services.lab.test"
@@ -93,16 +94,6 @@ def sees(lab: Lab) -> dict[str, list[bool]]:
     """Return what the checker at INFN makes of each site, name by name."""
     report = json.loads(lab.ssh("vault-infn", "runuser -u endpoint-failover -- endpoint-failover status --json"))
     return {site: [each["serving"] for each in told["names"].values()] for site, told in report["sites"].items()}
-
-
-def unreadable_key() -> rsa.RSAPrivateKey:
-    known = rsa.generate_private_key(65537, 2048).private_numbers()
-    totient = (known.p - 1) * (known.q - 1)
-    exponent = next(each for each in range(2**33 + 1, 2**34, 2) if math.gcd(each, totient) == 1)
-    own = pow(exponent, -1, totient)
-    one, other = rsa.rsa_crt_dmp1(own, known.p), rsa.rsa_crt_dmq1(own, known.q)
-    public = rsa.RSAPublicNumbers(exponent, known.p * known.q)
-    return rsa.RSAPrivateNumbers(known.p, known.q, own, one, other, known.iqmp, public).private_key()
 
 
 @contextmanager

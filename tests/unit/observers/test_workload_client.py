@@ -22,6 +22,7 @@ from bench.workload.client import KEYS, Lane, Told, Workload, keys
 from bench.workload.completeness import unread
 from bench.workload.history import Request, parse, violations
 from tests.integration.servers import Authority
+from tests.tls_services import context_of, serving
 
 NAME = "localhost"
 
@@ -72,15 +73,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def service(authority: Authority) -> Iterator[Service]:
-    certificate, key = authority.issue(NAME)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with Service(context, authority.ca_file.read_text()) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving(Service(context_of(authority, NAME), authority.ca_file.read_text())) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
