@@ -80,7 +80,7 @@ def look(node: Node) -> Json:
         "account": account_of(node.user),
         "missing_commands": [command for command in node.commands if shutil.which(command, path=_SEARCH) is None],
         "restart_pending": restart_reasons(node, unit, process, versions),
-        "started_known": all(digest_of(node.started_dir / path.name) is not None for path in node.started_files),
+        "started_known": started_known(node),
         "reload_pending": reload_reasons(node, tls, running=process is not None),
         "server": server_of(node.socket) if process else None,
         "tls": tls,
@@ -222,6 +222,11 @@ def restart_reasons(node: Node, unit: Mapping[str, object], process: Json | None
     if unit["need_daemon_reload"]:
         reasons.append("systemd has not read the unit again")
     return reasons
+
+
+def started_known(node: Node) -> bool:
+    """Tell whether there are copies of all files that the server was started with, which it may be given back."""
+    return all(digest_of(node.started_dir / path.name) is not None for path in node.started_files)
 
 
 def reload_reasons(node: Node, tls: Json, *, running: bool) -> list[str]:

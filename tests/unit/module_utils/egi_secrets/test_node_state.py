@@ -64,6 +64,13 @@ def test_a_server_that_runs_what_is_on_disk_waits_for_nothing(node: Node) -> Non
     assert reasons(node) == []
 
 
+def test_a_server_without_copies_of_what_it_was_started_with_has_no_way_back(node: Node) -> None:
+    assert node_state.started_known(node)
+    (node.started_dir / node.started_files[0].name).unlink()
+    assert not node_state.started_known(node)
+    assert not node_state.started_known(replace(node, started_dir=Path("/nowhere")))
+
+
 def test_times_do_not_count(node: Node) -> None:
     os.utime(node.started_files[0], (2_000_000_000, 2_000_000_000))
 

@@ -1,0 +1,73 @@
+"""What runs do in which order, where a test on hosts would have to hit the moment between two tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+
+
+def steps(file: str) -> list[str]:
+    """Return what each task of a file is about: the tasks of a role that it includes, a file, or its module."""
+    return [_what(task) for task in _flat(yaml.safe_load((ROLES / file).read_text()))]
+
+
+def _flat(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for task in tasks:
+        if "block" in task:
+            yield from _flat(task["block"])
+        else:
+            yield task
+
+
+def _what(task: dict[str, Any]) -> str:
+    role = task.get("ansible.builtin.include_role") or task.get("ansible.builtin.import_role")
+    if role:
+        return f"{role['name']}/{role.get('tasks_from', 'main')}"
+    file = task.get("ansible.builtin.include_tasks") or task.get("ansible.builtin.import_tasks")
+    return str(file) if file else next(key for key in task if "." in key or "_" in key)
+
+
+def test_a_host_joins_under_a_lock_that_was_asked_for_after_its_installation_and_its_disk_is_looked_at() -> None:
+    assert steps("membership/tasks/add.yml") == [
+        "vault_server/main",
+        "vault_cluster/lock",
+        "vault_cluster/join",
+        "vault_server/look",
+        "hand-on.yml",
+    ]
+
+
+def test_who_is_to_be_stopped_is_decided_under_the_lock() -> None:
+    done = steps("membership/tasks/main.yml")
+    assert done.index("vault_cluster/lock") < done.index("ask.yml") < done.index("retire.yml")
+
+
+def test_an_older_version_is_refused_before_anybody_is_asked() -> None:
+    assert steps("membership/tasks/plan.yml")[0] == "ansible.builtin.assert"
+
+
+def test_what_fails_before_a_restart_is_no_server_that_does_not_start() -> None:
+    tasks = yaml.safe_load((ROLES / "vault_server/tasks/restart.yml").read_text())
+    rescued = next(task for task in tasks if "rescue" in task)
+    assert _what(rescued["block"][0]) == "ansible.builtin.systemd_service"
+    assert len(tasks) == 1 + tasks.index(rescued) == 3
+
+
+def test_a_server_that_does_not_answer_is_waited_for_whether_or_not_it_has_a_process() -> None:
+    tasks = yaml.safe_load((ROLES / "rolling_restart/tasks/finish.yml").read_text())
+    start = next(task for task in tasks if _what(task) == "vault_server/start")
+    assert "health" in start["when"]
+    assert "running" not in start["when"]
+
+
+def test_a_log_of_raft_is_the_last_of_its_data_to_go() -> None:
+    assert steps("vault_server/tasks/retire.yml")[:3] == [
+        "ansible.builtin.systemd_service",
+        "ansible.builtin.file",
+        "ansible.builtin.command",
+    ]
