@@ -369,7 +369,8 @@ def voters(lab: Lab) -> list[str]:
     found: dict[str, tuple[str, bool]] = {}
 
     def all_vote() -> bool:
-        servers = lab.api(lab.active(), "GET", AUTOPILOT, token=login).body["data"]["servers"]
+        told = lab.api(lab.active(), "GET", AUTOPILOT, token=login)
+        servers = told.body["data"]["servers"] if told.status == 200 else {}
         found.update({name: (each["status"], each["healthy"]) for name, each in servers.items()})
         return sorted(servers) == sorted(lab.nodes) and all(healthy for _, healthy in found.values())
 
