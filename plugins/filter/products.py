@@ -22,6 +22,16 @@ def product_profile(name: str) -> dict[str, object]:
     return products.profile(name)
 
 
+def product_checkers(name: str, state: Mapping[str, Any], version: str) -> list[list[str]]:
+    """Return the commands all of which must accept a new configuration on a node, from what `vault_node_state` saw.
+
+    The release that the inventory asks for, and the one that the next start runs until a rolling restart brings that.
+    """
+    versions = state["versions"]
+    current = {versions["current"]} & set(versions["installed"])
+    return products.product_named(name).checkers(sorted(current | {version}))
+
+
 def identity_problems(members: Mapping[str, Mapping[str, object]], audit_devices: object) -> list[str]:
     """Return what is wrong with the members of the cluster, a sentence each."""
     return [*identity.problems(members), *identity.audit_problems(members, audit_devices)]
@@ -58,6 +68,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "product_profile": product_profile,
+            "product_checkers": product_checkers,
             "identity_problems": identity_problems,
             "members_of": members_of,
             "tls_members": tls_members,

@@ -37,9 +37,10 @@ options:
       group: {description: Group name., type: str, default: root}
       mode: {description: "Octal mode. Default: 0644 for files, 0755 for directories.", type: str}
       validate:
-        description: Command that checks a private copy of the content; C(%s) stands for the copy's path.
+        description:
+          - Commands, each a list of words, all of which must accept a private copy of the content; C(%s) stands for its path.
         type: list
-        elements: str
+        elements: list
 attributes:
   check_mode: {support: full}
   diff_mode: {support: full}
@@ -56,7 +57,7 @@ EXAMPLES = r"""
         content: "{{ lookup('ansible.builtin.template', 'openbao.hcl.j2') }}"
         group: openbao
         mode: "0640"
-        validate: [/opt/openbao/current/bao, operator, validate-config, "-config=%s"]
+        validate: [[/opt/openbao/current/bao, operator, validate-config, "-config=%s"]]
 """
 
 RETURN = r"""
@@ -78,7 +79,7 @@ ENTRY = {
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "root"},
     "mode": {"type": "str"},
-    "validate": {"type": "list", "elements": "str"},
+    "validate": {"type": "list", "elements": "list"},
 }
 
 

@@ -121,3 +121,20 @@ def test_who_joins_may_not_be_older_than_the_members() -> None:
     assert "which is older" in problems[0]
     assert filters("rolling").rolling_version_problems([member(None), member("2.6.0")], "openbao") == []
     assert filters("rolling").newest_running([member("2.6.0"), member("2.7.2")]) == "2.7.2"
+
+
+@pytest.mark.parametrize(
+    ("installed", "current", "judges"),
+    [
+        ([], None, ["2.7.2"]),
+        (["2.7.2"], "2.7.2", ["2.7.2"]),
+        (["2.6.2", "2.7.2"], "2.6.2", ["2.6.2", "2.7.2"]),  # what the next start runs until the rolling restart has come by
+        (["2.7.2"], "2.6.2", ["2.7.2"]),  # removed by hand, and nothing to be asked
+    ],
+)
+def test_who_judges_a_new_configuration(installed: list[str], current: str | None, judges: list[str]) -> None:
+    state = {"versions": {"installed": installed, "current": current, "running": None}}
+
+    commands = filters("products").product_checkers("openbao", state, "2.7.2")
+
+    assert [command[0] for command in commands] == [f"/opt/openbao/{version}/bao" for version in judges]

@@ -45,7 +45,7 @@ class Wanted:
     owner: str = "root"
     group: str = "root"
     mode: int | None = None
-    validate: tuple[str, ...] = ()
+    validate: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def wanted_from(entry: Mapping[str, Any]) -> Wanted:
         owner=str(entry.get("owner") or "root"),
         group=str(entry.get("group") or "root"),
         mode=int(str(mode), 8) if mode is not None and default_mode else None,
-        validate=tuple(entry.get("validate") or ()),
+        validate=tuple(map(tuple, entry.get("validate") or ())),
     )
 
 
@@ -152,27 +152,33 @@ def validate(changes: Iterable[Change]) -> list[str]:
             copy = Path(private) / Path(item.path).name
             copy.touch(mode=0o600)
             copy.write_bytes(item.content)
-            command = [word.replace("%s", str(copy)) for word in item.validate]
-            try:
-                done = subprocess.run(
-                    command,
-                    capture_output=True,
-                    text=True,
-                    timeout=VALIDATE_SECONDS,
-                    check=False,
-                    stdin=subprocess.DEVNULL,
-                )
-            except FileNotFoundError:
+            if not all([_accepted(item, checker, copy) for checker in item.validate]):
                 missing.append(item.path)
-                continue
-            except (OSError, subprocess.TimeoutExpired) as error:
-                msg = f"{item.path}: its checker {command[0]} could not run: {error}. Nothing was replaced."
-                raise HostFileError(msg) from error
-        if done.returncode != 0:
-            said = HIDDEN if item.secret else f"{done.stdout}{done.stderr}"
-            msg = f"{item.path}: {command[0]} refuses the new content, so nothing was replaced. It says: {said.strip()}"
-            raise HostFileError(msg)
     return missing
+
+
+def _accepted(item: Wanted, checker: Sequence[str], copy: Path) -> bool:
+    """Return whether `checker` accepts `copy`; False where it is not on this machine. Raises HostFileError where it refuses."""
+    command = [word.replace("%s", str(copy)) for word in checker]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=VALIDATE_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except FileNotFoundError:
+        return False
+    except (OSError, subprocess.TimeoutExpired) as error:
+        msg = f"{item.path}: its checker {command[0]} could not run: {error}. Nothing was replaced."
+        raise HostFileError(msg) from error
+    if done.returncode != 0:
+        said = HIDDEN if item.secret else f"{done.stdout}{done.stderr}"
+        msg = f"{item.path}: {command[0]} refuses the new content, so nothing was replaced. It says: {said.strip()}"
+        raise HostFileError(msg)
+    return True
 
 
 def apply(changes: Sequence[Change]) -> None:

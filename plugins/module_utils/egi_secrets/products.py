@@ -5,7 +5,7 @@ Nothing else in this repository asks which product it deals with: it asks for a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
@@ -51,6 +51,15 @@ class Product:
     def firewall_table(self) -> str:
         """Name of our nftables table, of family inet."""
         return f"{self.name}_peers"
+
+    def checkers(self, versions: Iterable[str]) -> list[list[str]]:
+        """Return the commands that judge a configuration file (`%s`), one of each of these releases.
+
+        Empty where the product has no command that could while a server runs.
+        """
+        if not self.validate:
+            return []
+        return [[f"{self.paths['install_dir']}/{version}/{self.binary}", *self.validate] for version in versions]
 
 
 def _paths(name: str, config_dir: str) -> Mapping[str, str]:

@@ -63,7 +63,7 @@ def test_each_kind_of_drift_is_found_and_mended(tmp_path: Path, drift: str) -> N
 def test_one_refused_file_leaves_all_others_as_they_were(tmp_path: Path) -> None:
     first = tmp_path / "first"
     first.write_text("old\n")
-    items = [wanted(first, content="new\n"), wanted(tmp_path / "bad", content="x\n", validate=["grep", "y", "%s"])]
+    items = [wanted(first, content="new\n"), wanted(tmp_path / "bad", content="x\n", validate=[["grep", "y", "%s"]])]
 
     with pytest.raises(HostFileError, match=r"bad: grep refuses"):
         converge(*items)
@@ -72,14 +72,22 @@ def test_one_refused_file_leaves_all_others_as_they_were(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first"]
 
 
+def test_every_checker_must_accept(tmp_path: Path) -> None:
+    accepting, refusing = ["true"], ["grep", "y", "%s"]
+
+    for checkers in ([accepting, refusing], [refusing, accepting]):
+        with pytest.raises(HostFileError, match=r"bad: grep refuses"):
+            converge(wanted(tmp_path / "bad", content="x\n", validate=checkers))
+
+
 def test_a_checker_sees_the_new_content_under_the_files_own_name(tmp_path: Path) -> None:
     script = 'test "$(basename "$1")" = server.hcl && grep -q new "$1"'
 
-    assert converge(wanted(tmp_path / "server.hcl", content="new\n", validate=["sh", "-c", script, "sh", "%s"]))
+    assert converge(wanted(tmp_path / "server.hcl", content="new\n", validate=[["sh", "-c", script, "sh", "%s"]]))
 
 
 def test_a_missing_checker_is_told_and_not_taken_for_consent(tmp_path: Path) -> None:
-    changes = host_files.plan([wanted(tmp_path / "file", content="x", validate=["/nowhere/checker", "%s"])])
+    changes = host_files.plan([wanted(tmp_path / "file", content="x", validate=[["true"], ["/nowhere/checker", "%s"]])])
 
     assert host_files.validate(changes) == [str(tmp_path / "file")]
 
@@ -97,7 +105,7 @@ def test_a_secret_is_in_no_diff_and_in_no_error(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text("OLD-SECRET")
     talkative = ["sh", "-c", 'cat "$1"; exit 1', "sh", "%s"]
-    changes = host_files.plan([wanted(path, secret_content="NEW-SECRET", validate=talkative)])
+    changes = host_files.plan([wanted(path, secret_content="NEW-SECRET", validate=[talkative])])
 
     assert "SECRET" not in str(changes[0].diff)
     with pytest.raises(HostFileError) as refusal:
