@@ -169,6 +169,9 @@ def test_a_host_is_lost_and_its_name_lives_on(lab: Lab, sites: Sites, jwt: str) 
         lab.install(lost)
         assert f"-e remove={lost}" in sites.refused(jwt)
         assert f"remove={lost}" in lab.run("deploy/vault.yml").text, "site.yml does not start it, either"
+        lab.ssh(lost, "rm -rf /opt/openbao")
+        assert "which is older" in lab.run("deploy/vault.yml", "-e", "vault_version=2.7.1").text
+        assert lab.ssh(lost, "ls -d /opt/openbao", check=False) == "", "an older checkout installed its release"
         planned = sites.replaced(jwt, "--check", "-e", f"remove={lost}")
         assert f"1. remove {lost} from Raft: it is dead" in planned.text
         assert lost in sites.raft(jwt)

@@ -139,6 +139,15 @@ esac
     return json.dumps({**given, "vault_server_checksum": hashlib.sha256(file.read_bytes()).hexdigest()})
 
 
+def test_another_build_under_the_same_number_is_refused(lab: Lab, jwt: str, broken: str) -> None:
+    running = versions(lab)[0]
+    same = json.dumps(json.loads(broken) | {"vault_version": running})
+    before = started(lab), [lab.ssh(node, f"sha256sum /opt/openbao/{running}/bao") for node in lab.nodes]
+    assert f"another build of {running}" in refused(lab, jwt, "-e", same)
+    assert f"another build of {running}" in lab.run("deploy/vault.yml", "-e", same, jwt=jwt).text
+    assert (started(lab), [lab.ssh(node, f"sha256sum /opt/openbao/{running}/bao") for node in lab.nodes]) == before
+
+
 def test_a_release_that_does_not_start_on_a_node_goes_back(lab: Lab, jwt: str, broken: str) -> None:
     running, before = versions(lab)[0], started(lab)
     text = refused(lab, jwt, "-e", broken)
