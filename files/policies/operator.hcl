@@ -41,24 +41,24 @@ path "sys/storage/raft/snapshot" {
 }
 
 # Deal the unseal keys anew: worth nothing without a threshold of shares.
-path "sys/rotate/root/init" {
+path "${rekey_init}" {
   capabilities = ["create", "read", "update", "delete", "sudo"]
 }
 
-path "sys/rotate/root/update" {
+path "${rekey_update}" {
   capabilities = ["create", "update", "sudo"]
 }
 
-path "sys/rotate/root/verify" {
+path "${rekey_verify}" {
   capabilities = ["create", "read", "update", "delete", "sudo"]
 }
 
 # Encrypt what is written from now on with a new key.
-path "sys/rotate/keyring" {
+path "${rotate}" {
   capabilities = ["create", "update", "sudo"]
 }
 
-path "sys/rotate/keyring/config" {
+path "${rotate_config}" {
   capabilities = ["read", "sudo"]
 }
 

@@ -38,7 +38,7 @@ options:
       mode: {description: "Octal mode. Default: 0644 for files, 0755 for directories.", type: str}
       validate:
         description:
-          - Commands, each a list of words, all of which must accept a private copy of the content; C(%s) stands for its path.
+          - Commands, each a list of words, that must all accept a private copy of the content; C(%s) stands for its path.
         type: list
         elements: list
 attributes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+from ansible.module_utils.egi_secrets import products
 from ansible.module_utils.egi_secrets.api import Secret
 from ansible.module_utils.egi_secrets.errors import RefusedError
 from ansible.module_utils.egi_secrets.reconcile.server import Server as Client
@@ -63,7 +64,7 @@ def declared(provider: Provider, **changes: Any) -> dict[str, Any]:
         "policies": [
             {"name": "default", "file": "default.hcl"},
             {"name": "personal", "file": "personal.hcl"},
-            {"name": "operator", "file": "operator.hcl", "access": True},
+            {"name": "operator", "file": "operator.hcl", "access": True, "variables": products.OPENBAO.operator_api},
             {"name": "configurator", "file": "configurator.hcl", "access": True},
         ],
         "roles": [

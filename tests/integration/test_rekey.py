@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.egi_secrets.api import Secret
+from ansible.module_utils.egi_secrets.products import OPENBAO
+from ansible.module_utils.egi_secrets.reconcile.policies import fill_in
 from ansible.module_utils.egi_secrets.reconcile.server import Server as Client
 
 from tests.integration.ceremony import Ceremony
@@ -24,7 +26,8 @@ INIT = "sys/rotate/root/init"
 def operators_token(ceremony: Ceremony) -> Secret:
     """Return a token that may do what the role of operators may, and no more."""
     root = ceremony.client(ceremony.cluster.servers[0])
-    root.write("sys/policies/acl/operator", {"policy": (REPOSITORY / "files/policies/operator.hcl").read_text()})
+    template = (REPOSITORY / "files/policies/operator.hcl").read_text()
+    root.write("sys/policies/acl/operator", {"policy": fill_in("operator", template, OPENBAO.operator_api, {})})
     made = root.write("auth/token/create-orphan", {"policies": ["operator"], "ttl": "2h"})
     return Secret(str(made["auth"]["client_token"]))
 

@@ -152,13 +152,17 @@ def validate(changes: Iterable[Change]) -> list[str]:
             copy = Path(private) / Path(item.path).name
             copy.touch(mode=0o600)
             copy.write_bytes(item.content)
-            if not all([_accepted(item, checker, copy) for checker in item.validate]):
+            judged = [_accepted(item, checker, copy) for checker in item.validate]
+            if not all(judged):
                 missing.append(item.path)
     return missing
 
 
 def _accepted(item: Wanted, checker: Sequence[str], copy: Path) -> bool:
-    """Return whether `checker` accepts `copy`; False where it is not on this machine. Raises HostFileError where it refuses."""
+    """Return whether `checker` accepts `copy`; False where it is not on this machine.
+
+    Raises HostFileError where it refuses.
+    """
     command = [word.replace("%s", str(copy)) for word in checker]
     try:
         done = subprocess.run(

@@ -52,6 +52,11 @@ class Product:
         """Name of our nftables table, of family inet."""
         return f"{self.name}_peers"
 
+    @property
+    def operator_api(self) -> dict[str, str]:
+        """Paths of `api` for which an operator's policy has a door, by the variable that stands for each there."""
+        return {name: self.api[name] for name in ("rekey_init", "rekey_update", "rekey_verify", "rotate", "rotate_config")}
+
     def checkers(self, versions: Iterable[str]) -> list[list[str]]:
         """Return the commands that judge a configuration file (`%s`), one of each of these releases.
 
@@ -158,4 +163,5 @@ def profile(name: str) -> dict[str, object]:
         "validate": list(product.validate),
         "unit": product.unit,
         "firewall_table": product.firewall_table,
+        "operator_api": product.operator_api,
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.egi_secrets import products
 from ansible.module_utils.egi_secrets.errors import DeclarationError
 from ansible.module_utils.egi_secrets.reconcile import declare, policies
 from ansible.module_utils.egi_secrets.reconcile.objects import Ident
@@ -171,6 +172,7 @@ def test_a_policy_that_does_not_parse_is_found_before_the_server_does(text: str,
 
 @pytest.mark.parametrize("file", sorted(POLICIES.glob("*.hcl")), ids=lambda file: file.stem)
 def test_the_projects_own_policies_are_sound(file: Path) -> None:
-    variables = {"vo": "vo.one", "jwt_accessor": "auth_jwt_1", "oidc_accessor": "auth_oidc_1"}
+    accessors = {"jwt_accessor": "auth_jwt_1", "oidc_accessor": "auth_oidc_1"}
+    variables = {"vo": "vo.one", **accessors, **products.VAULT.operator_api}
     used = {name: value for name, value in variables.items() if f"${{{name}}}" in file.read_text()}
     assert policies.problems(file.stem, policies.fill_in(file.stem, file.read_text(), used, {})) == []
