@@ -153,15 +153,18 @@ def tls_leaps(host: HostVars, judged: Mapping[str, Any]) -> bool:
 def tls_left(host: HostVars, judged: Mapping[str, Any]) -> bool:
     """Tell whether a node's certificate is left to rotate-tls, which tries it on one node at a time.
 
-    It is, where the node serves another that clients accept. Where it serves none, or one that has ended or that nobody
-    trusts, there is nothing to lose.
+    It is, where the node serves another that clients accept, or where its server runs and what it serves could not be seen.
+    Where no server runs, or it serves one that has ended or that nobody trusts, there is nothing to lose.
 
     Args:
         host: variables of the node, with vault_server_state.
         judged: its new certificate, from the module tls_material.
     """
-    tls = host["vault_server_state"]["tls"]
-    return bool(tls["served"]) and not tls["error"] and tls["served"]["sha256"] != judged["sha256"]
+    state = host["vault_server_state"]
+    served, error = state["tls"]["served"], state["tls"]["error"]
+    if not served:
+        return bool(state["running"])
+    return not error and served["sha256"] != judged["sha256"]
 
 
 def tls_older_problems(hosts: Iterable[HostVars], judged: Mapping[str, Any]) -> list[str]:

@@ -229,9 +229,14 @@ def test_killed_and_run_again(lab: Lab, task: str) -> None:
 @pytest.mark.long
 def test_no_server_is_restarted_with_a_certificate_that_was_not_tried(lab: Lab) -> None:
     new_certificates(lab, "vault")
-    killed = lab.kill_at(ROTATE, lambda header, _: "Have the running server read them" in header, jwt=alice(lab))
-    assert killed.returncode < 0, killed.output[-3000:]
     processes = started(lab)
+    # As a run leaves it that is killed between writing the pair and the reload.
+    for suffix in ("crt", "key"):
+        lab.ssh(
+            "vault-infn",
+            f"cat > /etc/openbao/tls/server.{suffix}",
+            stdin=(lab.state / f"tls/vault-infn.{suffix}").read_text(),
+        )
     run = lab.run("operate/upgrade-cluster.yml", "-e", "vault_server_log_level=debug", jwt=alice(lab))
     assert run.returncode != 0
     assert "run playbooks/operate/rotate-tls.yml first" in run.text

@@ -84,18 +84,17 @@ def look(listener: Listener, ca: str) -> Seen:
         listener: which.
         ca: what the CA file holds, PEM.
     """
+    roots = _roots(ca)
     try:
-        certificate = certificates.read(_handshake(listener, _blind()))
+        return Seen(
+            listener,
+            certificates.read(_handshake(listener, _blind())),
+            authorities=tuple(certificates.fingerprint(root) for root in roots if _vouches(listener, root)),
+            status=_health(listener, roots),
+            errors={name: why for name in listener.names if (why := _refusal(listener, ca, name))},
+        )
     except (OSError, ValueError, IndexError) as error:
         return Seen(listener, errors={"": _words(error)})
-    roots = _roots(ca)
-    return Seen(
-        listener,
-        certificate,
-        authorities=tuple(certificates.fingerprint(root) for root in roots if _vouches(listener, root)),
-        status=_health(listener, roots),
-        errors={name: why for name in listener.names if (why := _refusal(listener, ca, name))},
-    )
 
 
 def problems(seen: Seen, wanted: str | None = None) -> list[str]:
@@ -148,20 +147,22 @@ def _handshake(listener: Listener, context: ssl.SSLContext, name: str = "") -> b
 
 
 def _vouches(listener: Listener, root: bytes) -> bool:
+    """Return whether what is served is of this root. Raises OSError where nobody knows: no answer came."""
     try:
         _handshake(listener, _trusting([root]))
-    except (OSError, ValueError):
+    except (ssl.SSLError, ValueError):
         return False
     return True
 
 
 def _refusal(listener: Listener, ca: str, name: str) -> str:
+    """Return why a client does not accept what is served. Raises OSError where nobody knows: no answer came."""
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.verify_flags |= ssl.VERIFY_X509_STRICT  # as clients do from Python 3.13 on
         context.load_verify_locations(cadata=ca)
         _handshake(listener, context, name)
-    except (OSError, ValueError) as error:  # ValueError: the CA file holds no certificate
+    except (ssl.SSLError, ValueError) as error:  # ValueError: the CA file holds no certificate
         return _words(error)
     return ""
 
