@@ -70,7 +70,7 @@ test: check $(CACHE)/browser-packages  ## everything that CI runs: check, the lo
 
 .PHONY: test-full
 test-full: test  ## what is too long for CI as well
-	@LONG=1 .ci/stories dns failover upgrade keys tls membership access ceremony -- every-kill
+	@LONG=1 .ci/stories dns failover upgrade keys tls membership product access ceremony -- every-kill
 	@.ci/long-simulation
 
 .PHONY: bench
