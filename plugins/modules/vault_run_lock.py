@@ -146,7 +146,7 @@ def _take(params: dict[str, Any], check_mode: bool) -> lock.Outcome:
 
 def tell(params: dict[str, Any]) -> lock.Outcome:
     """Say who has the lock."""
-    node, now = session.leader_of(arguments.connection(params))
+    node, now = session.leader_of(arguments.connection(params), patience=0.0)
     with session.as_operator(params, node) as server:
         lease = lock.look(server).lease
     return lock.Outcome(held=False, version=0, before=lease, after=lease, messages=(lock.holder(lease, now),))
@@ -155,7 +155,7 @@ def tell(params: dict[str, Any]) -> lock.Outcome:
 def give_back(params: dict[str, Any], check_mode: bool) -> lock.Outcome:
     """Give the lock back; where that cannot be, it runs out."""
     try:
-        node, _ = session.leader_of(arguments.connection(params))
+        node, _ = session.leader_of(arguments.connection(params), patience=0.0)
         with session.as_operator(params, node) as server:
             return lock.give_back(server, this_run(params, server), check_mode=check_mode)
     except SecretsError as error:

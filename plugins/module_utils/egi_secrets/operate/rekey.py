@@ -21,14 +21,13 @@ from typing import Any, Literal
 
 from .. import bundle as bundles
 from .. import initialise, proving
-from ..api import Api, Node
+from ..api import Api
 from ..bundle import Bundle
-from ..errors import BundleError, CeremonyError, NoLeaderError
+from ..errors import BundleError, CeremonyError
 from ..keys import Holder, KeySet, Ours, Pending, Previous, Retired, Share
 from ..pgp import PublicKey
 from ..preflight import Operator, check_keys
 from ..products import Product
-from ..raft import ELECTION
 from ..unseal import ShareBox
 from . import session
 from .rekey_plan import Decision, Wanted, decide, wants
@@ -36,8 +35,6 @@ from .rekey_server import Attempt, Given, RekeyServer
 
 PLAYBOOK = "playbooks/operate/rekey.yml"
 Step = Literal["begin", "give", "verify", "close"]
-
-_POLL = 0.2
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ def run(
     bundle = bundles.require(request.bundle_file)
     keys = initialise.load_keys(initialise.Plan("", request.operators, request.threshold, request.operators[0].name))
     wanted = _wanted(request, keys)
-    node = _leader(apis)
+    node = session.leader_of(apis)[0]
     leader = next(api for api in apis if api.node.name == node.name)
     with session.as_operator(params, node) as server:
         rekey = RekeyServer(server, product)
@@ -112,18 +109,6 @@ def run(
         if step == "begin" and outcome.retired is None:
             work.keep_retired()
     return outcome
-
-
-def _leader(apis: list[Api]) -> Node:
-    """Return the node that leads, waiting for an election that goes on."""
-    deadline = time.monotonic() + ELECTION
-    while True:
-        try:
-            return session.leader_of(apis)[0]
-        except NoLeaderError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(_POLL)
 
 
 def _wanted(request: Request, keys: Mapping[str, PublicKey]) -> Wanted:

@@ -10,6 +10,7 @@ from typing import Any
 from .. import arguments
 from ..api import Api, Node, Secret, in_parallel
 from ..errors import NoLeaderError, SecretsError
+from ..raft import ELECTION
 from ..reconcile.acting import Credentials, acting
 from ..reconcile.server import Server
 
@@ -25,12 +26,12 @@ LOGIN: arguments.Spec = {
 }
 
 
-def leader_of(apis: list[Api], patience: float = 0.0) -> tuple[Node, int]:
+def leader_of(apis: list[Api], patience: float = ELECTION) -> tuple[Node, int]:
     """Return the node that leads, and its clock in whole seconds since the epoch.
 
     Args:
         apis: the members' APIs.
-        patience: seconds to wait for one to lead.
+        patience: seconds to wait for one to lead; an election may be going on.
 
     Raises:
         NoLeaderError: no node that answers is active.
