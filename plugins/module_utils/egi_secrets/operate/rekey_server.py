@@ -122,8 +122,12 @@ class RekeyServer:
         return begun
 
     def cancel(self) -> None:
-        """Have the server forget the attempt under way, new shares included."""
-        self._ask("DELETE", "rekey_init")
+        """Have the server forget the attempt under way, new shares included.
+
+        HashiCorp Vault cancels from 1.20 on only what is named by its nonce; who needs none does not read it.
+        """
+        attempt = self.attempt()
+        self._ask("DELETE", "rekey_init", {"nonce": attempt.nonce} if attempt else None)
 
     def give(self, attempt: Attempt, shares: list[Secret]) -> Given:
         """Give old shares, until the new ones are dealt or none is left.
