@@ -177,7 +177,7 @@ def _nobody_to_ask(hosts: Sequence[Host]) -> str:
         return f"{seen}: unseal a majority first (playbooks/operate/unseal.yml)."
     return (
         f"{seen}: an election is under way, or a member leads that the inventory's group vault does not name. Run this "
-        "again; where it stays so, put that member back there (`bao status` on the others tells the active node's address)."
+        "again; where it stays so, put that member back there (`sys/leader` of the others tells the active node's address)."
     )
 
 

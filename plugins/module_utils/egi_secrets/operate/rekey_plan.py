@@ -122,6 +122,6 @@ def foreign(attempt: Attempt) -> str:
     return (
         f"A rekey was under way that is not the bundle's ({attempt.threshold} {keys}; {attempt.progress} of "
         f"{attempt.required} shares given): it is cancelled, and no share of this keyboard went to it. A run of yours "
-        "that was cut off may have left it, or one from when the same node led before: OpenBao keeps it in memory. "
+        "that was cut off may have left it, or one from when the same node led before: the server keeps it in memory. "
         "If it is neither, find out in the audit log who began it."
     )

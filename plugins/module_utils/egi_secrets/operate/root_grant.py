@@ -234,7 +234,7 @@ def _sweep(server: Server, record: Record, keep: set[str]) -> list[str]:
             ends = f"ends on {token['expire_time']}" if token.get("expire_time") else "never ends"
             told.append(
                 f"There is another root token, made on {moment(token['creation_time'])}, which {ends} (accessor "
-                f"{token['accessor']}). Where nobody needs it: `bao token revoke -accessor {token['accessor']}`."
+                f"{token['accessor']}). Where nobody needs it: revoke it by this accessor."
             )
     return told
 

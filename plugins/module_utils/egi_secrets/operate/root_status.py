@@ -38,8 +38,7 @@ def todo(records: Iterable[str], attempts: Sequence[Mapping[str, Any]], now: flo
     if strangers := started - ({record.nonce, *record.earlier} if record is not None else set()):
         told.append(
             f"An attempt at a root token is under way that no run of ours started ({', '.join(sorted(strangers))}), unless "
-            "one was cut off as it began, or the node that leads had it when it led before: OpenBao keeps it in the node's "
-            "memory. It is "
-            f"worth nothing without a threshold of shares. Give it none; {DISCARD} cancels it."
+            "one was cut off as it began, or the node that leads had it when it led before: the server keeps it in memory. "
+            f"It is worth nothing without a threshold of shares. Give it none; {DISCARD} cancels it."
         )
     return told
