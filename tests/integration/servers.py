@@ -229,8 +229,7 @@ cluster_addr            = "https://{LOOPBACK}:{server.cluster_port}"
 disable_standby_reads   = true
 
 listener "unix" {{
-  address     = "{server.socket}"
-  socket_mode = "0600"
+  address = "{server.socket}"
 {_options(OPENBAO.listener_unix)}
 }}
 

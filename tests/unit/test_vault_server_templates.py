@@ -86,7 +86,6 @@ def test_openbao_declares_its_audit_devices_and_its_doors(openbao: dict[str, str
     assert "disable_unauthed_generate_root_endpoints = true" in tcp
     assert "disable_unauthed_rekey_endpoints = true" in tcp
     assert "disable_unauthed_generate_root_endpoints = false" in unix
-    assert 'socket_mode = "0600"' in unix
     assert "disable_standby_reads = true" in text
     assert "disable_mlock" not in text
 

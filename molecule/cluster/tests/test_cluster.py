@@ -102,6 +102,12 @@ def test_the_server_is_nobody_and_leaves_no_core(lab: Lab, node: str) -> None:
 
 
 @pytest.mark.parametrize("node", Lab.nodes)
+def test_nobody_but_root_and_the_server_reaches_the_socket(lab: Lab, node: str) -> None:
+    folder, server_socket = lab.ssh(node, "stat -c '%a %U' /run/openbao /run/openbao/openbao.sock").splitlines()
+    assert (folder, server_socket) == ("700 openbao", "700 openbao")
+
+
+@pytest.mark.parametrize("node", Lab.nodes)
 def test_raft_is_closed_to_a_stranger_and_the_api_is_open(lab: Lab, node: str) -> None:
     assert lab.api(node, "GET", "sys/health").status in (200, 429)
     with pytest.raises(OSError), socket.create_connection((lab.addresses[node], 8201), timeout=2):

@@ -78,6 +78,11 @@ def started(lab: Lab) -> dict[str, str]:
     return {node: lab.ssh(node, "systemctl show --property MainPID --value openbao").strip() for node in lab.nodes}
 
 
+def sums(lab: Lab, path: str) -> list[str]:
+    """Return what a file holds on each node, as its sha256."""
+    return [lab.ssh(node, f"sha256sum {path}") for node in lab.nodes]
+
+
 def turns(run: Run) -> list[str]:
     """Return who was restarted, in order."""
     return re.findall(r"Restart the server, which seals it\] \*+\n(?:changed: \[([\w-]+)\])", run.output)
@@ -120,7 +125,7 @@ def test_a_site_that_somebody_else_holds_is_respected(lab: Lab, jwt: str) -> Non
 
 
 @pytest.fixture
-def broken(lab: Lab, tmp_path: Path) -> str:
+def broken(tmp_path: Path) -> str:
     """A release that restores the snapshot on the controller well enough; on a node its server ends at once."""
     real = next((PROJECT / ".cache/releases/openbao" / NEW).glob("*/bao"))
     file = tmp_path / "bao"
@@ -129,7 +134,7 @@ def broken(lab: Lab, tmp_path: Path) -> str:
 case "$1,$0" in
   server,/opt/*) echo "no such instruction" >&2; exit 1;;
   version,*) echo "OpenBao v2.7.9, built for this test";;
-  *,/opt/*) exec /opt/openbao/{versions(lab)[0]}/bao "$@";;
+  *,/opt/*) exit 0;;  # takes any configuration
   *) exec {real} "$@";;
 esac
 """
@@ -142,10 +147,19 @@ esac
 def test_another_build_under_the_same_number_is_refused(lab: Lab, jwt: str, broken: str) -> None:
     running = versions(lab)[0]
     same = json.dumps(json.loads(broken) | {"vault_version": running})
-    before = started(lab), [lab.ssh(node, f"sha256sum /opt/openbao/{running}/bao") for node in lab.nodes]
+    binary = f"/opt/openbao/{running}/bao"
+    before = started(lab), sums(lab, binary)
     assert f"another build of {running}" in refused(lab, jwt, "-e", same)
     assert f"another build of {running}" in lab.run("deploy/vault.yml", "-e", same, jwt=jwt).text
-    assert (started(lab), [lab.ssh(node, f"sha256sum /opt/openbao/{running}/bao") for node in lab.nodes]) == before
+    assert (started(lab), sums(lab, binary)) == before
+
+
+def test_a_configuration_that_the_release_that_runs_does_not_accept_is_refused(lab: Lab, jwt: str, broken: str) -> None:
+    running, written = versions(lab)[0], "/etc/openbao/openbao.hcl"
+    before = started(lab), sums(lab, written)
+    text = refused(lab, jwt, "-e", broken, "-e", "vault_server_telemetry_retention=forever")
+    assert f"/opt/openbao/{running}/bao refuses the new content, so nothing was replaced" in text
+    assert (started(lab), sums(lab, written)) == before
 
 
 def test_a_release_that_does_not_start_on_a_node_goes_back(lab: Lab, jwt: str, broken: str) -> None:

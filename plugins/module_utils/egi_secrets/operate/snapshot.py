@@ -298,7 +298,6 @@ api_addr = "https://{_LOOPBACK}:{api}"
 cluster_addr = "https://{_LOOPBACK}:{cluster}"
 listener "unix" {{
   address = "{self._socket}"
-  socket_mode = "0600"
 }}
 listener "tcp" {{
   address = "{_LOOPBACK}:{api}"
