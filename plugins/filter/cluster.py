@@ -20,7 +20,7 @@ from ansible.module_utils.egi_secrets.members import Member, forgetful, forgotte
 from ansible.module_utils.egi_secrets.operate.planned import checker_reports  # noqa: E402
 from ansible.module_utils.egi_secrets.status import Elsewhere, Status, status_of  # noqa: E402
 from ansible.module_utils.egi_secrets.status_screen import screen  # noqa: E402
-from ansible.module_utils.egi_secrets.todo import Todo  # noqa: E402
+from ansible.module_utils.egi_secrets.todo import CEREMONY, GENERATE_ROOT, REKEY, Todo  # noqa: E402
 
 HostVars = Mapping[str, Any]
 
@@ -137,7 +137,7 @@ def _root_todo(hosts: Iterable[HostVars]) -> list[Todo]:
     attempts = [(host.get("vault_cluster_member", {}).get("root") or {}).get("attempt") for host in known]
     times = [float(host["vault_server_state"]["time"]) for host in known if host.get("vault_server_state")]
     told = root_status.todo(root_records(known), [attempt for attempt in attempts if attempt], max(times, default=0.0))
-    return [Todo(sentence, "docs/runbooks/generate-root.md") for sentence in told]
+    return [Todo(sentence, GENERATE_ROOT) for sentence in told]
 
 
 def _unasked(lock: Mapping[str, Any]) -> str:
@@ -154,8 +154,13 @@ def _unheard(host: HostVars) -> dict[str, str]:
     failed = host.get("vault_cluster_unheard")
     if lost is None and failed is None:
         return {} if answers else {"unseen": "not asked"}
-    words = " ".join(str(failed if lost is None else lost).removeprefix(_SSH).split()).rstrip(".")
-    return {"unseen": "failed" if lost is None else "unreachable", "why": words}
+    words = str(failed if lost is None else lost).removeprefix(_SSH)
+    return {"unseen": "failed" if lost is None else "unreachable", "why": _sentence(words)}
+
+
+def _sentence(words: str) -> str:
+    """Return what a program said as one line, to which a full stop is added."""
+    return " ".join(words.split()).rstrip(".")
 
 
 def service_status(
@@ -193,9 +198,14 @@ def service_status(
     except BundleError as error:
         problems.append(str(error))
         kept = next(iter(copies.values()))
-    problems += proving.todo(kept) if kept else []
+    todo = [Todo(each, CEREMONY) for each in problems] + [Todo(each, REKEY) for each in (proving.todo(kept) if kept else [])]
     states = [
-        {"node_id": host["vault_node_id"], "site": host["site_name"], "state": host.get("vault_server_state")}
+        {
+            "node_id": host["vault_node_id"],
+            "site": host["site_name"],
+            "state": host.get("vault_server_state"),
+            "unaddressed": _sentence(host.get("vault_server_unaddressed") or ""),
+        }
         | _unheard(host)
         for host in known
     ]
@@ -210,7 +220,7 @@ def service_status(
         lock_unasked=_unasked(lock or {}),
         names=sorted({each["name"] for host in known for each in host.get("endpoint_failover_names") or []}),
     )
-    status = status_of(states, kept.root_token if kept else None, problems, elsewhere)
+    status = status_of(states, kept.root_token if kept else None, todo, elsewhere)
     return dataclasses.replace(status, todo=[*status.todo, *_root_todo(known)])
 
 

@@ -54,7 +54,8 @@ EXAMPLES = r"""
 RETURN = r"""
 state:
   description:
-    - C(time) seconds since the epoch; C(units) by name; C(running); C(process) with pid, exe, exe_deleted, command, started,
+    - C(time) seconds since the epoch; C(units) by name; C(running); C(starts_at_boot);
+      C(process) with pid, exe, exe_deleted, command, started,
       uid, memory_kb, swapped_kb, core_limit, open_files_limit, swap_max; C(versions) with installed, current, running;
       C(binary) with sha256, uid, gid, mode; C(account) with home, shell, locked;
       C(missing_commands); C(restart_pending) and C(reload_pending), lists of reasons; C(started_known), whether there are

@@ -47,6 +47,21 @@ def test_hosts_that_fail_are_shown_and_those_left_out_raise_nothing(tmp_path: Pa
     assert "Only a part of the service was looked at" in found["notes"][0]
 
 
+def test_addresses_that_dns_does_not_tell_hide_nothing_else(tmp_path: Path) -> None:
+    here = {
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "vault_peer_addresses": "{{ lookup('file', '/nowhere') }}",
+    }
+    run = show(tmp_path, "-e", "output=json", "-e", json.dumps(here), "--limit", "vault-infn")
+    assert run.returncode == 2, run.stdout + run.stderr
+    found = json.loads((tmp_path / "status.json").read_text())
+    assert {node["node"]: node["state"] for node in found["nodes"]}["vault-infn"] == "stopped"
+    (todo,) = [todo for todo in found["todo"] if "Firewalls could not be compared" in todo["what"]]
+    assert "/nowhere" in todo["what"]
+    assert todo["runbook"] == "docs/runbooks/stand-up.md"
+
+
 def test_an_output_that_there_is_not_is_refused_before_anything(tmp_path: Path) -> None:
     run = show(tmp_path, "-e", "output=jsno")
     assert "output is 'jsno': give -e output=screen or -e output=json." in run.stdout

@@ -11,7 +11,7 @@ from ansible.module_utils.egi_secrets.bundle import RootToken
 from ansible.module_utils.egi_secrets.status import Elsewhere, Status, status_of
 from ansible.module_utils.egi_secrets.status_screen import WIDTH, clock, duration, screen
 from ansible.module_utils.egi_secrets.status_tls import tls_todo
-from ansible.module_utils.egi_secrets.todo import Todo
+from ansible.module_utils.egi_secrets.todo import CEREMONY, Todo
 
 NOW = 1_800_000_000.0
 NODES = ("vault-iisas", "vault-infn", "vault-ifca")
@@ -62,6 +62,8 @@ def state(*, active: bool = False) -> dict[str, Any]:
     return {
         "time": NOW,
         "running": True,
+        "starts_at_boot": True,
+        "firewall_sound": True,
         "process": {"started": NOW - 7200},
         "versions": {"running": "2.7.2", "current": "2.7.2", "installed": ["2.7.2"]},
         "restart_pending": [],
@@ -115,6 +117,63 @@ def test_one_that_was_removed_and_has_its_data_is_not_to_be_unsealed(change: dic
     assert todo.runbook == "docs/runbooks/replace-site.md"
     those[1]["state"]["remembers"] = False
     assert "wipe" not in told(status_of(those, REVOKED)), "one that is to join is told nothing of that"
+
+
+BARE = {"running": False, "process": None, "server": None, "remembers": False}
+WAITS = {"server": {"health": {"initialized": False, "sealed": True}, "leader": None, "autopilot": None}, "remembers": False}
+
+
+@pytest.mark.parametrize("change", [BARE, WAITS])
+def test_a_host_that_never_joined_is_not_to_be_started_or_unsealed(change: dict[str, Any]) -> None:
+    those = hosts()
+    those[0]["state"]["server"]["autopilot"] |= {"nodes": {"vault-iisas": True, "vault-ifca": True}, "failure_tolerance": 0}
+    those[1]["state"] |= change
+    (todo,) = status_of(those, REVOKED).todo
+    assert todo.what == "vault-infn has not joined the cluster. Run playbooks/operate/replace-site.yml, which takes it in."
+    assert todo.runbook == "docs/runbooks/replace-site.md"
+
+
+def test_where_no_node_has_data_the_service_is_to_be_stood_up() -> None:
+    those = hosts()
+    for host, change in zip(those, (BARE, WAITS, BARE), strict=True):
+        host["state"] |= change
+    todo = status_of(those, None).todo
+    assert [each.runbook for each in todo] == ["docs/runbooks/stand-up.md"] * 3
+    assert "vault-infn has no data of a cluster" in todo[1].what
+    those[0]["state"] |= {"running": True, "server": SEALED, "remembers": True}
+    todo = status_of(those, None).todo
+    assert [each.runbook.rpartition("/")[2] for each in todo] == ["replace-site.md", "unseal.md", "unseal.md"]
+    assert "Once another node leads" in todo[0].what
+
+
+def test_one_that_joined_and_waits_for_shares_is_to_be_unsealed() -> None:
+    those = hosts()
+    those[1]["state"] |= {"server": SEALED, "remembers": False}
+    those[0]["state"]["server"]["autopilot"] |= {"nodes": {"vault-iisas": True, "vault-ifca": True}, "failure_tolerance": 0}
+    assert "vault-infn is sealed" in told(status_of(those, REVOKED))
+
+
+def test_an_open_firewall_and_a_server_that_no_boot_starts_need_doing() -> None:
+    todo = changed(firewall_sound=False, starts_at_boot=False).todo
+    assert [each.runbook for each in todo] == ["docs/runbooks/stand-up.md"] * 2
+    assert "The firewall of vault-infn does not let exactly the members" in todo[0].what
+    assert "The server on vault-infn does not start at the next boot" in todo[1].what
+    assert changed(firewall_sound=None).todo == [], "nobody could compare it"
+
+
+def test_addresses_that_are_not_known_are_told_once() -> None:
+    those = [host | {"unaddressed": "vault-ifca.example: NXDOMAIN", "state": host["state"] | {"firewall_sound": None}}
+             for host in hosts()]  # fmt: skip
+    (todo,) = status_of(those, REVOKED).todo
+    assert "Firewalls could not be compared" in todo.what
+    assert "vault-ifca.example: NXDOMAIN." in todo.what
+
+
+def test_a_cluster_that_cannot_lose_a_member_needs_another() -> None:
+    two = hosts()[:2]
+    two[0]["state"]["server"]["autopilot"] |= {"nodes": {"vault-iisas": True, "vault-infn": True}, "failure_tolerance": 0}
+    (todo,) = status_of(two, REVOKED).todo
+    assert todo.what == "A cluster of 2 members cannot lose any: add a site."
 
 
 REPORT: dict[str, Any] = {
@@ -237,7 +296,7 @@ def test_a_host_that_failed_is_no_host_that_was_not_reached() -> None:
     those[2] |= {"state": None, "unseen": "unreachable", "why": "Permission denied (publickey)"}
     status = status_of(those, REVOKED)
     assert [node.state for node in status.nodes] == ["active", "failed", "unreachable"]
-    assert "vault-infn could not be looked at: Missing sudo password. Are you root there" in told(status)
+    assert "vault-infn could not be looked at: Missing sudo password. If that is about sudo, add" in told(status)
     assert "vault-ifca was not reached by SSH (Permission denied (publickey)): is its host up?" in told(status)
 
 
@@ -437,7 +496,7 @@ def test_every_line_fits_whatever_is_wrong() -> None:
     those = hosts()
     those[1]["state"] = None
     those[0]["state"] |= {"restart_pending": ["a reason that is rather long " * 9]}
-    status = status_of(those, None, ["The unseal bundle on vault-infn is damaged."], WELL)
+    status = status_of(those, None, [Todo("The unseal bundle on vault-infn is damaged.", CEREMONY)], WELL)
     assert max(map(len, screen(status).splitlines())) <= WIDTH
     assert all(isinstance(todo, Todo) and todo.runbook.startswith("docs/") for todo in status.todo)
 
@@ -456,7 +515,7 @@ def test_a_lost_bundle_and_no_snapshot_are_notes() -> None:
 
 
 def test_a_damaged_copy_of_the_bundle_needs_doing() -> None:
-    assert "damaged" in screen(status_of(hosts(), REVOKED, ["The unseal bundle on vault-infn is damaged."]))
+    assert "damaged" in screen(status_of(hosts(), REVOKED, [Todo("The unseal bundle on vault-infn is damaged.", CEREMONY)]))
 
 
 def test_durations() -> None:

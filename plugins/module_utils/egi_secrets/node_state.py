@@ -74,6 +74,7 @@ def look(node: Node) -> Json:
         "time": time.time(),
         "units": units,
         "running": process is not None,
+        "starts_at_boot": unit["enabled"] == "enabled",
         "process": process,
         "versions": versions,
         "binary": binary_of(node.install_dir / node.version / node.binary),

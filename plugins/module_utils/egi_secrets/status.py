@@ -15,10 +15,11 @@ from .operate.planned import freshest
 from .raft import BEHIND
 from .status_names import checkers_todo, holds, places
 from .status_tls import days_left, idle_authorities, served_by, soonest, tls_todo
-from .todo import INDEX, REPLACE, ROTATE, UNSEAL, Todo
+from .todo import INDEX, REPLACE, ROTATE, STAND_UP, UNSEAL, Todo
 
 DISK_PERCENT = 10.0  # less room than this on a filesystem of the server needs doing
 CLOCK_SECONDS = 1.0  # members' clocks that are surely further apart need doing
+SPARING = 3  # members of the smallest cluster that can lose one
 AUDIT_SECONDS = 120.0  # checkers write every few seconds: the leader's audit file may not be older
 
 OPEN = ("active", "standby")
@@ -130,7 +131,7 @@ class Status:
 def status_of(
     hosts: Sequence[Mapping[str, Any]],
     root_token: RootToken | None,
-    bundle_problems: Sequence[str] = (),
+    bundle_todo: Sequence[Todo] = (),
     elsewhere: Elsewhere | None = None,
 ) -> Status:
     """Put together what the nodes say.
@@ -138,9 +139,10 @@ def status_of(
     Args:
         hosts: of each node `node_id`, `site` and `state`, which is what the module vault_node_state returned, or None
             where it did not; then also `unseen`, the word for that (unreachable, failed, not asked), and `why`. Where only
-            the module vault_cluster_member failed, `why` is what it said.
+            the module vault_cluster_member failed, `why` is what it said. `unaddressed` is why the addresses of members are
+            not known, empty or missing where they are.
         root_token: the first root token as the unseal bundle has it, or None where no copy of a bundle was found.
-        bundle_problems: what is wrong with the nodes' copies of the bundle.
+        bundle_todo: what the nodes' copies of the bundle tell that needs doing.
         elsewhere: what is known beside that.
 
     Returns:
@@ -152,7 +154,7 @@ def status_of(
     newest = _leaders_index(hosts, members)
     nodes = [_node(host, members, expected, newest, beside.clocks) for host in hosts]
     report = freshest(beside.checkers)
-    told = _disks_todo(hosts, list(members.values()))
+    told = {**_outside_todo(hosts, members), **_disks_todo(hosts, list(members.values()))}
     todo = list(told.values())
     todo += [
         Todo(_state_sentence(node), RUNBOOKS[node.state])
@@ -164,16 +166,20 @@ def status_of(
         for host in hosts
         if host["state"] and host.get("why")
     ]
+    todo += _addresses_todo(hosts)
     open_ones = [members[node.node] for node in nodes if node.state in OPEN]
     all_open = len(open_ones) == len(nodes)
     todo += [Todo(each, INDEX) for each in cluster_problems(open_ones, expected, all_open=all_open, apart=told)]
     todo += [Todo(each, INDEX) for each in standby_problems(open_ones, all_open=all_open)]
+    if all_open and len(expected) < SPARING:
+        few = "one member" if len(expected) == 1 else f"{len(expected)} members"
+        todo.append(Todo(f"A cluster of {few} cannot lose any: add a site.", REPLACE))
     todo += [
         Todo(f"How far {node.node} is behind the leader is not known: its metrics do not tell. Run this again.", INDEX)
         for node in nodes
         if node.state == "standby" and node.behind is None and newest is not None
     ]
-    todo += [Todo(each, "docs/key-ceremony.md") for each in bundle_problems]
+    todo += bundle_todo
     for host, node in zip(hosts, nodes, strict=True):
         if host["state"]:
             todo += _todo_of(node, host["state"], watched=bool(beside.names) or report is not None)
@@ -209,6 +215,37 @@ def _disks_todo(hosts: Sequence[Mapping[str, Any]], members: Sequence[Member]) -
         for name in expelled(members, full)
     }
     return {name: Todo(sentence, REPLACE) for name, sentence in sentences.items()}
+
+
+def _outside_todo(hosts: Sequence[Mapping[str, Any]], members: Mapping[str, Member]) -> dict[str, Todo]:
+    """Say, by node, where a host has no data of a member and is none: there is nothing to start or to unseal yet."""
+    remembers = {str(host["node_id"]): (host["state"] or {}).get("remembers") for host in hosts}
+    running = {str(host["node_id"]): bool((host["state"] or {}).get("running")) for host in hosts}
+    led = any(member.active for member in members.values())
+    found = {}
+    for name, member in members.items():
+        joining = running[name] and (not member.answers or member.initialized)
+        if remembers[name] is not False or joining:
+            continue
+        if led:
+            what = f"{name} has not joined the cluster. Run playbooks/operate/replace-site.yml, which takes it in."
+            found[name] = Todo(what, REPLACE)
+        elif not any(remembers.values()):
+            what = f"{name} has no data of a cluster, nor has another node that was reached: run playbooks/site.yml."
+            found[name] = Todo(what, STAND_UP)
+        elif not running[name]:
+            what = f"{name} has not joined the cluster. Once another node leads, run playbooks/operate/replace-site.yml."
+            found[name] = Todo(what, REPLACE)
+    return found
+
+
+def _addresses_todo(hosts: Sequence[Mapping[str, Any]]) -> list[Todo]:
+    """Say why firewalls could not be compared; it is the same on each host."""
+    reasons = dict.fromkeys(str(host["unaddressed"]) for host in hosts if host["state"] and host.get("unaddressed"))
+    return [
+        Todo(f"Firewalls could not be compared with the members' addresses, and no playbook changes one: {why}.", STAND_UP)
+        for why in reasons
+    ]
 
 
 def _cluster(members: Sequence[Member]) -> str:
@@ -292,8 +329,8 @@ def _state_word(member: Member, *, running: bool) -> str:
 def _state_sentence(node: NodeStatus) -> str:
     return {
         "unreachable": f"{node.node} was not reached by SSH{f' ({node.why})' if node.why else ''}: is its host up?",
-        "failed": f"{node.node} could not be looked at: {node.why or 'no reason given'}. Are you root there "
-        "(--ask-become-pass)?",
+        "failed": f"{node.node} could not be looked at: {node.why or 'no reason given'}. "
+        "If that is about sudo, add --ask-become-pass.",
         "stopped": f"The server on {node.node} is stopped: start it (systemctl start on the host), then unseal it.",
         "no answer": f"{node.node} does not answer on its Unix socket: look at its journal there.",
         "not joined": f"{node.node} has not joined the cluster yet; it does once another node is unsealed.",
@@ -309,7 +346,7 @@ def _todo_of(node: NodeStatus, state: Mapping[str, Any], *, watched: bool) -> li
     if state["reload_pending"]:
         why = "; ".join(state["reload_pending"])
         todo.append(Todo(f"Reload pending on {name}: {why}. Run playbooks/operate/rotate-tls.yml.", ROTATE))
-    todo += tls_todo(name, state)
+    todo += tls_todo(name, state) + _host_todo(name, state)
     todo += [
         Todo(f"The filesystem of {path} on {name} cannot be looked at: is {path} there, and its disk mounted?", INDEX)
         for path, room in state["filesystems"].items()
@@ -325,6 +362,21 @@ def _todo_of(node: NodeStatus, state: Mapping[str, Any], *, watched: bool) -> li
     if node.behind is not None and node.behind > BEHIND:
         todo.append(Todo(f"{name} is {node.behind} entries behind the leader. Has it caught up in a minute?", INDEX))
     return todo + _audit_todo(node, state, watched=watched)
+
+
+def _host_todo(name: str, state: Mapping[str, Any]) -> list[Todo]:
+    """Look at what keeps a running server's cluster port closed to strangers, and starts it at the next boot."""
+    if not state["running"]:
+        return []
+    found = []
+    if state["firewall_sound"] is False:  # None: it could not be compared
+        found.append(
+            f"The firewall of {name} does not let exactly the members to the cluster port. Run playbooks/site.yml, or the "
+            "replace-site.yml that was cut off once more."
+        )
+    if not state["starts_at_boot"]:
+        found.append(f"The server on {name} does not start at the next boot: run playbooks/site.yml.")
+    return [Todo(each, STAND_UP) for each in found]
 
 
 def _audit_todo(node: NodeStatus, state: Mapping[str, Any], *, watched: bool) -> list[Todo]:
