@@ -95,6 +95,7 @@ def test_vault_gets_no_key_that_it_does_not_know(vault: dict[str, str]) -> None:
     unknown = {"disable_standby_reads", "disable_unauthed_rekey_endpoints", "disable_unauthed_generate_root_endpoints"}
 
     assert "disable_mlock = true" in text
+    assert 'enable_unauthenticated_access = ["generate-root"]' in text, "break-glass, shut from 2.0 on"
     assert not re.search(r"^audit ", text, re.MULTILINE)
     assert not keys_of(text) & (unknown | {"autopilot_reconcile_interval", "autopilot_update_interval"})
 

@@ -36,7 +36,7 @@ class Product:
     audit_in_configuration: bool
     paths: Mapping[str, str]
     standby_reads: bool = False
-    top_level: Mapping[str, bool] = field(default_factory=dict)
+    top_level: Mapping[str, bool | tuple[str, ...]] = field(default_factory=dict)
     storage_raft: Mapping[str, str] = field(default_factory=dict)
     listener_tcp: Mapping[str, bool] = field(default_factory=dict)
     listener_unix: Mapping[str, bool] = field(default_factory=dict)
@@ -125,8 +125,12 @@ VAULT = Product(
     validate=(),  # `vault operator diagnose` opens the storage, which a running server has locked
     audit_in_configuration=False,  # through the API, once unsealed
     paths=_paths("vault", "/etc/vault.d"),
-    top_level={"disable_mlock": True},  # required with Raft since 1.20; swap is denied by the unit instead
-    # Unauthenticated by design; worth nothing without a quorum of shares, and the ceremony checks nonce and fingerprint.
+    top_level={
+        "disable_mlock": True,  # required with Raft since 1.20; swap is denied by the unit instead
+        # Break-glass, when nobody can log in: from 2.0 on it is shut otherwise (1.x has no such key, and it is open there). There
+        # is no way to open it on the Unix socket alone. An operator's rekey has a login.
+        "enable_unauthenticated_access": ("generate-root",),
+    },
     api={
         "rekey_init": "sys/rekey/init",
         "rekey_update": "sys/rekey/update",
