@@ -127,8 +127,8 @@ VAULT = Product(
     paths=_paths("vault", "/etc/vault.d"),
     top_level={
         "disable_mlock": True,  # required with Raft since 1.20; swap is denied by the unit instead
-        # Break-glass, when nobody can log in: from 2.0 on it is shut otherwise (1.x has no such key, and it is open there). There
-        # is no way to open it on the Unix socket alone. An operator's rekey has a login.
+        # Break-glass, when nobody can log in: from 2.0 on it is shut otherwise (1.x has no such key, and it is open there).
+        # It cannot be opened on the Unix socket alone. An operator's rekey has a login.
         "enable_unauthenticated_access": ("generate-root",),
     },
     api={
