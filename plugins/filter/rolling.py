@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +79,23 @@ def rolling_plan(nodes: Sequence[rolling.Node]) -> list[str]:
     return rolling.plan(nodes)
 
 
-def sites_held_by(holds: Mapping[str, Mapping[str, Any]], holder: str) -> list[str]:
-    """Return the sites that somebody holds, of what the module vault_site_hold returned."""
-    return [site for site, hold in holds.items() if hold["by"] == holder]
+def sites_held_by(holds: Mapping[str, Mapping[str, Any]], holder: str, sites: Collection[str]) -> list[str]:
+    """Return the sites that somebody holds.
+
+    Args:
+        holds: what the module vault_site_hold returned.
+        holder: who.
+        sites: those that there are; one that was removed may be held still, which is no matter.
+    """
+    return [site for site, hold in holds.items() if site in sites and hold["by"] == holder]
 
 
-def holds_of_others(holds: Mapping[str, Mapping[str, Any]], holder: str) -> list[str]:
-    """Say which sites somebody else holds, a sentence each."""
+def holds_of_others(holds: Mapping[str, Mapping[str, Any]], holder: str, sites: Collection[str]) -> list[str]:
+    """Say which sites somebody else holds, a sentence each. The arguments are those of sites_held_by."""
     return [
         f"{site} is held by {hold['by'] or 'somebody'} ({hold['why'] or 'no reason given'})."
         for site, hold in holds.items()
-        if hold["by"] != holder
+        if site in sites and hold["by"] != holder
     ]
 
 

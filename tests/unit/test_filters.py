@@ -95,11 +95,19 @@ def test_a_host_that_runs_no_server_is_not_the_leader_whom_others_name() -> None
 def test_ones_own_holds_are_told_from_those_of_others() -> None:
     filters_of = filters("rolling")
     holds = {"infn": {"by": "alice", "why": ""}, "ifca": {"by": "bob", "why": "new disks"}, "iisas": {"by": "", "why": ""}}
-    assert filters_of.sites_held_by(holds, "alice") == ["infn"]
-    assert filters_of.holds_of_others(holds, "alice") == [
+    sites = ["iisas", "infn", "ifca"]
+    assert filters_of.sites_held_by(holds, "alice", sites) == ["infn"]
+    assert filters_of.holds_of_others(holds, "alice", sites) == [
         "ifca is held by bob (new disks).",
         "iisas is held by somebody (no reason given).",
     ]
+
+
+def test_the_hold_of_a_site_that_was_removed_is_in_nobodys_way() -> None:
+    filters_of = filters("rolling")
+    holds = {"infn": {"by": "alice", "why": ""}, "ifca": {"by": "bob", "why": "it moves"}}
+    assert filters_of.holds_of_others(holds, "alice", ["iisas", "infn"]) == []
+    assert filters_of.sites_held_by(holds, "bob", ["iisas", "infn"]) == []
 
 
 @pytest.mark.parametrize(

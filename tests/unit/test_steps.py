@@ -42,6 +42,20 @@ def test_a_host_joins_under_a_lock_that_was_asked_for_after_its_installation_and
     ]
 
 
+def test_a_site_that_left_is_held_no_more() -> None:
+    done = steps("membership/tasks/verify.yml")
+    assert done.index("ansible.builtin.assert") < done.index("endpoint_failover/forget")
+    assert steps("endpoint_failover/tasks/forget.yml") == ["holds.yml", "release.yml"]
+
+
+def test_only_a_site_of_the_inventory_has_to_serve_before_it_is_released() -> None:
+    tasks = yaml.safe_load((ROLES / "endpoint_failover/tasks/restore.yml").read_text())
+    asked, refused, *proofs = tasks[: [_what(task) for task in tasks].index("release.yml")]
+    assert (_what(asked), asked["when"]) == ("holds.yml", "endpoint_failover_site not in __endpoint_failover_sites")
+    assert "in endpoint_failover_holds.holds" in refused["ansible.builtin.assert"]["that"]
+    assert {task["when"] for task in proofs} == {"endpoint_failover_site in __endpoint_failover_sites"}
+
+
 def test_who_is_to_be_stopped_is_decided_under_the_lock() -> None:
     done = steps("membership/tasks/main.yml")
     assert done.index("vault_cluster/lock") < done.index("ask.yml") < done.index("retire.yml")
