@@ -117,9 +117,19 @@ def failover_report(hosts: Iterable[HostVars], but: str = "") -> dict[str, Any]:
     return dict(planned.freshest(planned.checker_reports(hosts), but=but) or {})
 
 
-def names_at(report: Mapping[str, Any], site: str) -> list[str]:
-    """Return the names that any DNS server says are at a site."""
-    return planned.at_site(report or None, site)
+def names_have_left(report: Mapping[str, Any], site: str) -> bool:
+    """Whether every DNS server says of every name that it is elsewhere."""
+    return planned.has_left(report or None, site)
+
+
+def dns_unheard(report: Mapping[str, Any]) -> list[str]:
+    """Return the DNS servers that do not say where some name is."""
+    return planned.unheard(report or None)
+
+
+def leaving_problems(report: Mapping[str, Any], site: str) -> list[str]:
+    """Say which names are not known to have left a site."""
+    return planned.leaving_problems(report or None, site)
 
 
 def sites_held(report: Mapping[str, Any]) -> list[str]:
@@ -170,7 +180,9 @@ class FilterModule:
             "failover_program": failover_program,
             "failover_secret_files": failover_secret_files,
             "failover_report": failover_report,
-            "names_at": names_at,
+            "names_have_left": names_have_left,
+            "dns_unheard": dns_unheard,
+            "leaving_problems": leaving_problems,
             "sites_held": sites_held,
             "ttl_left": ttl_left,
             "move_problems": move_problems,

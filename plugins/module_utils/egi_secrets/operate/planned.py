@@ -82,7 +82,33 @@ def at_site(report: Report | None, site: str) -> list[str]:
     return [
         name
         for name, each in report["names"].items()
-        if not each["servers"] or any(site in answer["at"].split(", ") for answer in each["servers"].values())
+        if _is_nowhere(each) or any(site in answer["at"].split(", ") for answer in each["servers"].values())
+    ]
+
+
+def _is_nowhere(name: Mapping[str, Any]) -> bool:
+    """Whether no DNS server says where a name is: then it may be anywhere."""
+    return all(answer.get("error") for answer in name["servers"].values())
+
+
+def unheard(report: Report | None) -> list[str]:
+    """Return the DNS servers that do not say where some name is: what they said before they may say again."""
+    names = report["names"].values() if report else ()
+    return sorted({server for each in names for server, answer in each["servers"].items() if answer.get("error")})
+
+
+def has_left(report: Report | None, site: str) -> bool:
+    """Whether every DNS server says of every name that it is elsewhere."""
+    return not at_site(report, site) and not unheard(report)
+
+
+def leaving_problems(report: Report | None, site: str) -> list[str]:
+    """Say which names are not known to have left a site, a sentence each."""
+    if report is None:
+        return ["The checker does not say where the names are."]
+    return [
+        f"No DNS server says where {name} is." if _is_nowhere(report["names"][name]) else f"{name} is still at {site}."
+        for name in at_site(report, site)
     ]
 
 

@@ -55,6 +55,38 @@ def test_where_nothing_is_known_nothing_is_moved() -> None:
     assert planned.destinations(None, "infn", ["infn"]) == {}
 
 
+ELSEWHERE, HERE, SILENT = {"at": "ifca", "error": ""}, {"at": "infn", "error": ""}, {"at": "", "error": "no answer"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "there", "left", "problems"),
+    [
+        ([ELSEWHERE, ELSEWHERE], False, True, []),
+        ([ELSEWHERE, HERE], True, False, ["a is still at infn."]),
+        ([SILENT, HERE], True, False, ["a is still at infn."]),
+        ([SILENT, ELSEWHERE], False, False, []),  # waited for, and not for ever
+        ([SILENT, SILENT], True, False, ["No DNS server says where a is."]),
+        ([], True, False, ["No DNS server says where a is."]),
+    ],
+)
+def test_a_name_of_which_no_dns_server_says_anything_may_be_anywhere(
+    answers: list[dict[str, str]], there: bool, left: bool, problems: list[str]
+) -> None:
+    servers = {f"ns{number}": answer for number, answer in enumerate(answers)}
+    seen = {"names": {"a": {"servers": servers}, "b": {"servers": {"ns0": ELSEWHERE}}}}
+    assert planned.at_site(seen, "infn") == (["a"] if there else [])
+    assert planned.has_left(seen, "infn") is left
+    assert planned.leaving_problems(seen, "infn") == problems
+
+
+def test_dns_servers_that_say_nothing_are_named() -> None:
+    seen = {"names": {"a": {"servers": {"ns1": ELSEWHERE, "ns2": SILENT}}, "b": {"servers": {"ns2": SILENT}}}}
+    assert planned.unheard(seen) == ["ns2"]
+    assert planned.unheard(None) == []
+    assert not planned.has_left(None, "infn")
+    assert planned.leaving_problems(None, "infn") == ["The checker does not say where the names are."]
+
+
 # --- draining ------------------------------------------------------------------------------------------------------------
 
 FOLLOWER = Member("", answers=True, initialized=True, sealed=False, active=False, cluster_id="c", leader="l", autopilot=None)
