@@ -42,14 +42,20 @@ def fresh(reports: Iterable[Report | None]) -> list[Report]:
 def freshest(reports: Iterable[Report | None], *, but: str = "") -> Report | None:
     """Return the best report that is fresh, of any observer but one; None where there is none.
 
-    A checker that has just begun, after its host was started say, does not know yet who serves: others are asked first.
+    One that the cluster does not know any more (403) sees who serves, moves nothing, and has old holds and leases. One that has
+    just begun, after its host was started say, does not know yet who serves. Others are asked first.
 
     Args:
         reports: of each host, None where it gave none.
         but: the observer whose report does not count.
     """
     others = (each for each in fresh(reports) if each["observer"] != but)
-    return min(others, key=lambda each: (_unknown(each), float(each["age"])), default=None)
+    return min(others, key=_doubt, default=None)
+
+
+def _doubt(report: Report) -> tuple[bool, int, float]:
+    """Return how little a report is to be relied on, for comparison."""
+    return not report.get("identity", True), _unknown(report), float(report["age"])
 
 
 def _unknown(report: Report) -> int:

@@ -87,6 +87,18 @@ def test_dns_servers_that_say_nothing_are_named() -> None:
     assert planned.leaving_problems(None, "infn") == ["The checker does not say where the names are."]
 
 
+def checker(observer: str, age: float, **given: object) -> dict[str, Any]:
+    return {**report({"a": ["infn", "ifca"]}, {"a": "infn"}), "observer": observer, "age": age, "identity": True, **given}
+
+
+def test_a_checker_that_the_cluster_does_not_know_is_asked_last() -> None:
+    refused, well = checker("iisas", 1.0, identity=False), checker("ifca", 9.0)
+    begun = checker("infn", 1.0, sites={"infn": {"names": {"a": {"serving": None, "why": ""}}}})
+    assert planned.freshest([refused, begun, well]) is well
+    assert planned.freshest([refused, begun]) is begun
+    assert planned.freshest([refused]) is refused
+
+
 # --- draining ------------------------------------------------------------------------------------------------------------
 
 FOLLOWER = Member("", answers=True, initialized=True, sealed=False, active=False, cluster_id="c", leader="l", autopilot=None)
