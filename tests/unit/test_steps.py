@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -54,6 +55,18 @@ def test_only_a_site_of_the_inventory_has_to_serve_before_it_is_released() -> No
     assert (_what(asked), asked["when"]) == ("holds.yml", "endpoint_failover_site not in __endpoint_failover_sites")
     assert "in endpoint_failover_holds.holds" in refused["ansible.builtin.assert"]["that"]
     assert {task["when"] for task in proofs} == {"endpoint_failover_site in __endpoint_failover_sites"}
+
+
+@pytest.mark.parametrize("file", ["drain", "restore"])
+def test_a_check_does_not_say_that_it_was_done(file: str) -> None:
+    tasks = yaml.safe_load((ROLES / f"endpoint_failover/tasks/{file}.yml").read_text())
+    says = {
+        task["ansible.builtin.debug"]["msg"]: task["when"].split(" and ")[0]
+        for task in tasks
+        if _what(task) == "ansible.builtin.debug"
+    }
+    assert {when for text, when in says.items() if "would" in text} == {"ansible_check_mode"}
+    assert {when for text, when in says.items() if "would" not in text} == {"not ansible_check_mode"}
 
 
 def test_who_is_to_be_stopped_is_decided_under_the_lock() -> None:

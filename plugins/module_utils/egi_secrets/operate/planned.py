@@ -42,8 +42,8 @@ def fresh(reports: Iterable[Report | None]) -> list[Report]:
 def freshest(reports: Iterable[Report | None], *, but: str = "") -> Report | None:
     """Return the best report that is fresh, of any observer but one; None where there is none.
 
-    One that the cluster does not know any more (403) sees who serves, moves nothing, and has old holds and leases. One that has
-    just begun, after its host was started say, does not know yet who serves. Others are asked first.
+    One that the cluster does not know any more (403) sees who serves, moves nothing, and has old holds and leases. One
+    that has just begun, after its host was started say, does not know yet who serves. Others are asked first.
 
     Args:
         reports: of each host, None where it gave none.
