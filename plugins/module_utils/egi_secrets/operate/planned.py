@@ -269,7 +269,7 @@ def ttl_left(report: Report | None, site: str) -> int:
     for each in report["names"].values():
         change = each["last_change"]
         if change and change["source"] == site and each["at"] != site:
-            # DNS may be seen to have changed before who moved the name says that it has: it has just now, then.
-            since = report["cluster_time"] if change["phase"] == "moving" else change["at"]
+            # DNS may be seen to have changed before its mover says so, or after they gave up: it has just now, then.
+            since = change["at"] if change["phase"] == "done" else report["cluster_time"]
             left = max(left, since + each["ttl"] - report["cluster_time"])
     return max(0, round(left + 1)) if left > 0 else 0
