@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint_failover import journal, loop, names, probe, wishes
-from endpoint_failover.cycle import Fence, Send, Tell
+from endpoint_failover import journal, loop, metrics, names, probe, wishes
+from endpoint_failover.cycle import STEADY, Fence, Send, Tell
 from endpoint_failover.errors import SettingsError
 from endpoint_failover.loop import Run
 from endpoint_failover.model import Consequence, Kind, Place
@@ -258,7 +258,9 @@ def test_a_run_goes_on_without_a_disk_and_says_so(world: World, capsys: pytest.C
             run.check()
     memory = run.checker.memory
     assert all(score.serving for score in memory.scores[NAME].values())
-    assert capsys.readouterr().out.count("cannot be written (File too large)") == 1
+    said = capsys.readouterr().out.splitlines()
+    for what in ("memory", "metrics"):
+        assert sum(line.startswith(f"The {what} ") and "cannot be written (File too large)" in line for line in said) == 1
     assert sorted(each.name for each in world.settings.state_dir.iterdir()) == []
 
 
@@ -292,6 +294,23 @@ def test_a_dry_run_sends_nothing_and_remembers_nothing(world: World) -> None:
     assert not (world.settings.state_dir / FILE).exists()
     assert not Path(world.settings.textfile).exists()
     assert world.dyndns.requests == []
+
+
+def test_metrics_that_cannot_be_written_are_an_alarm_until_they_can(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "INTERVAL", 0.0)
+    file = tmp_path / "textfiles" / "failover.prom"
+    run = Run(replace(world.settings, textfile=str(file)))
+    for _ in range(2):
+        run.check()
+    alarm = run.checker.memory.alarms["textfile"].text
+    assert f"The metrics {file} cannot be written (No such file or directory): see that" in alarm
+
+    file.parent.mkdir()
+    for _ in range(1 + STEADY):
+        run.check()
+    assert "textfile" not in run.checker.memory.alarms
 
 
 def test_nothing_grows_from_check_to_check(world: World) -> None:

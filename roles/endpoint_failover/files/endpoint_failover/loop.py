@@ -72,6 +72,7 @@ class Run:
         self._refused = False
         self._saved_at = float("-inf")
         self._measured_at = float("-inf")
+        self._unmeasured = ""  # why the metrics could not be written the last time; empty where they could
         self._pool = ThreadPoolExecutor(
             2 * len(settings.sites) + sum(len(name.servers) for name in settings.names), thread_name_prefix="look"
         )
@@ -148,6 +149,12 @@ class Run:
         if self.state.problem:
             text = f"The memory {self.state.file} cannot be written ({self.state.problem}): this run goes on without."
             found.append(Alarm("memory", text))
+        if self._unmeasured:
+            text = (
+                f"The metrics {self.settings.textfile} cannot be written ({self._unmeasured}): see that the disk has room "
+                "and that the checker's user may write in that directory, or leave endpoint_failover_textfile empty."
+            )
+            found.append(Alarm("textfile", text))
         return found
 
     def _drop_wishes(self) -> None:
@@ -275,8 +282,12 @@ class Run:
         if not file or self.dry_run or not (force or now - self._measured_at >= metrics.INTERVAL):
             return
         self._measured_at = now
-        with suppress(OSError):  # the age of the file says so
+        try:
             metrics.write(Path(file), self.settings, self.checker.memory, self.answers)
+        except OSError as error:
+            self._unmeasured = error.strerror or type(error).__name__
+        else:
+            self._unmeasured = ""
 
 
 class _Bell:
