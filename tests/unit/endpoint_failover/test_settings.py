@@ -110,6 +110,15 @@ def test_settings_are_read_from_a_file(tmp_path: Path) -> None:
     assert load(path) == parse(CONTENT)
 
 
+def test_who_may_not_read_the_settings_is_told_who_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(SettingsError, match=r"settings\.json cannot be read by this user: run this as root, or as"):
+        load(tmp_path / "settings.json")
+
+
 @pytest.mark.parametrize("content", [None, "", '{"observer": ', b"\xff\xfe"], ids=["missing", "empty", "cut off", "no text"])
 def test_a_file_that_is_no_json_is_refused_with_its_name(tmp_path: Path, content: str | bytes | None) -> None:
     path = tmp_path / "settings.json"

@@ -240,6 +240,11 @@ def load(path: Path) -> Settings:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except PermissionError:
+        raise SettingsError(
+            f"The settings {path} cannot be read by this user: run this as root, or as the checker's user with "
+            "sudo -u endpoint-failover."
+        ) from None
     except (OSError, ValueError) as error:
         raise SettingsError(f"The settings {path} cannot be read ({error}): run the role endpoint_failover again.") from None
     return parse(content)
