@@ -432,6 +432,19 @@ def test_an_update_that_does_not_arrive_is_looked_for_and_then_left_to_the_next_
     assert checker.memory.last[NAME] == "the update to ifca is on its way"
 
 
+def test_an_update_that_arrives_after_it_was_given_up_is_told(around: Around, checker: Checker) -> None:
+    kill(around)
+    around.arrives = False
+    while Phase.FAILED not in [each.lease.phase for each in only(WriteLease, around.effects)]:
+        around.pass_checks(checker, 1)
+    around.place = dict.fromkeys(around.place, "ifca")
+
+    effects = around.pass_checks(checker, 3)
+
+    assert [each.lease.phase for each in only(WriteLease, effects)] == [Phase.DONE]
+    assert told(effects, "moved") == [f"{NAME} was moved from infn to ifca: infn is down: refused."]
+
+
 def test_an_update_that_is_lost_is_repeated_later_and_later(around: Around, checker: Checker) -> None:
     kill(around)
     around.arrives = False

@@ -734,6 +734,29 @@ def test_a_move_by_another_is_not_told_as_ours() -> None:
     assert (decision.arrived, decision.act, decision.memory.target) == (None, Act.STAY, "")
 
 
+FAILED = lease(Phase.FAILED, "iisas", version=6)
+GIVEN_UP = {"sends": (NOW - 20,), "lease": 0, "tries": 1, "not_before": NOW + 5}
+
+
+def test_an_update_that_arrived_after_the_lease_was_given_back_is_told_too() -> None:
+    s = situation(["infn"], memory=moving(**GIVEN_UP), lease=FAILED, place=at("ifca"))
+
+    decision = decide.decide(s)
+
+    assert decision.arrived == Change("infn", "ifca", "infn is down", EPOCH)
+    assert (decision.act, decision.cas, decision.memory.target) == (Act.RELEASE, 6, "")
+    assert decision.lease is not None
+    assert decision.lease.phase is Phase.DONE
+    assert decided(replace(s, asked=False, lease=None)) == (Act.ASK, "")
+
+
+@pytest.mark.parametrize("held", [lease(Phase.DONE, "ifca"), lease(Phase.FAILED, "ifca"), NO_LEASE, None])
+def test_what_another_has_had_the_lease_for_since_is_not_told_as_ours(held: Watched[Lease] | None) -> None:
+    decision = decide.decide(situation(["infn"], memory=moving(**GIVEN_UP), lease=held, place=at("ifca")))
+
+    assert (decision.arrived, decision.act, decision.memory.target) == (None, Act.STAY, "")
+
+
 def test_what_is_remembered_of_failures_is_forgotten_when_it_arrives() -> None:
     memory = moving(sent_at=NOW - 1, sends=(NOW - 1,), tries=5, not_before=NOW + 60, wait="dnserr", lock=125.0)
 

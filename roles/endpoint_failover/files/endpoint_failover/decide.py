@@ -286,8 +286,12 @@ def _remember_lease(s: Situation) -> NameMemory:
 
 def _arrived(s: Situation) -> Decision:
     memory = s.memory
+    late = not memory.lease and memory.tries > 0
+    if late and not s.asked:
+        return Decision(Act.ASK, f"it has come to {memory.target} after all", memory)
+    version = s.lease.version if late and s.lease is not None and _gave_up(s, s.lease.value) else memory.lease
     # Without the lease it was another observer who moved it there.
-    change = Change(memory.source, memory.target, memory.why, s.cluster_now) if memory.lease and memory.sends else None
+    change = Change(memory.source, memory.target, memory.why, s.cluster_now) if version and memory.sends else None
     rested = replace(
         memory,
         trouble="",
@@ -302,10 +306,15 @@ def _arrived(s: Situation) -> Decision:
         uneven_since=None,
         last=change or memory.last,
     )
-    if not memory.lease:
+    if not version:
         return Decision(Act.STAY, "", rested, arrived=change)
     done = Lease(s.observer, Phase.DONE, memory.source, memory.target, memory.why, at=s.cluster_now)
-    return Decision(Act.RELEASE, "arrived", rested, lease=done, cas=memory.lease, arrived=change)
+    return Decision(Act.RELEASE, "arrived", rested, lease=done, cas=version, arrived=change)
+
+
+def _gave_up(s: Situation, lease: Lease | None) -> bool:
+    """Whether the name's last lease says that this move failed, by us: nobody has had another since."""
+    return lease is not None and (lease.holder, lease.phase, lease.target) == (s.observer, Phase.FAILED, s.memory.target)
 
 
 def _uneven_since(s: Situation) -> float | None:
