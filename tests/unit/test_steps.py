@@ -92,6 +92,13 @@ def test_a_server_that_does_not_answer_is_waited_for_whether_or_not_it_has_a_pro
     assert "running" not in start["when"]
 
 
+def test_a_node_that_is_about_to_lead_is_waited_for_before_a_root_token_is_refused() -> None:
+    tasks = yaml.safe_load((ROLES / "vault_cluster/tasks/root-preflight.yml").read_text())
+    once, again = (task for task in tasks if _what(task) == "ask.yml")
+    assert "vars" not in once
+    assert (again["vars"], again["when"]) == ({"vault_cluster_ask_patience": 15}, "__vault_cluster_leader | length == 0")
+
+
 def test_a_log_of_raft_is_the_last_of_its_data_to_go() -> None:
     assert steps("vault_server/tasks/retire.yml")[:3] == [
         "ansible.builtin.systemd_service",

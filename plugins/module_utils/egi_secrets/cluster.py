@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from .api import Api, SealStatus, in_parallel
-from .errors import SecretsError, UnreachableError
+from .api import Api, Health, SealStatus, in_parallel
+from .errors import NoLeaderError, SecretsError, UnreachableError
+from .raft import ELECTION
+
+_PAUSE = 0.2
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,29 @@ def observe_node(api: Api) -> NodeState:
 def observe_nodes(apis: list[Api]) -> list[NodeState]:
     """Return the state of every node, asked at the same time."""
     return [_state(state) for state in in_parallel(apis, observe_node)]
+
+
+def active_node(apis: list[Api], patience: float = ELECTION) -> tuple[Api, Health]:
+    """Return the active node, where what is read is what was written, and its health.
+
+    Args:
+        apis: the members' APIs.
+        patience: seconds to wait for one to lead; an election may be going on.
+
+    Raises:
+        NoLeaderError: no node that answers is active.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        for api, health in zip(apis, in_parallel(apis, lambda api: api.health()), strict=True):
+            if not isinstance(health, SecretsError) and health.role == "active":
+                return api, health
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(_PAUSE)
+    raise NoLeaderError(
+        "The cluster has no active node: unseal a majority of its members first (playbooks/operate/unseal.yml)."
+    )
 
 
 def applied(apis: list[Api], states: Sequence[NodeState]) -> dict[str, int]:

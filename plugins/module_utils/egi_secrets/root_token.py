@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import bundle as bundles
-from .api import Api, Secret, in_parallel
+from .api import Api, Secret
 from .bundle import Bundle
+from .cluster import active_node
 from .errors import BundleError, CeremonyError
 from .pgp import Keyrings
 
@@ -54,22 +55,6 @@ def decrypt(bundle: Bundle, homes: list[str]) -> Secret:
     return keyrings.decrypt(token.ciphertext, token.fingerprint, "the first root token")
 
 
-def active_node(apis: list[Api]) -> Api:
-    """Return the active node, where what is read is what was written.
-
-    Raises:
-        CeremonyError: there is none.
-    """
-    roles = in_parallel(apis, lambda api: api.health().role)
-    for api, role in zip(apis, roles, strict=True):
-        if role == "active":
-            return api
-    raise CeremonyError(
-        "The cluster has no active node, so no token can be looked up or revoked: unseal a majority of its members "
-        "first (playbooks/operate/unseal.yml)."
-    )
-
-
 def revoke(apis: list[Api], bundle_file: str, homes: list[str], *, check_mode: bool) -> Outcome:
     """Revoke the first root token, prove that it is gone, and mark the controller's bundle.
 
@@ -85,7 +70,8 @@ def revoke(apis: list[Api], bundle_file: str, homes: list[str], *, check_mode: b
         What was done; the bundle is to be distributed to the nodes again.
 
     Raises:
-        CeremonyError: no active node, not the operator's keyring, not a root token, or still valid after revocation.
+        NoLeaderError: no active node.
+        CeremonyError: not the operator's keyring, not a root token, or still valid after revocation.
         BundleError, PgpError, NodeError: as in the steps.
     """
     bundle = bundles.require(bundle_file)
@@ -94,7 +80,7 @@ def revoke(apis: list[Api], bundle_file: str, homes: list[str], *, check_mode: b
         return Outcome(False, bundle, [f"The first root token was revoked on {bundle.root_token.revoked_at}."])
     if check_mode:
         return Outcome(True, bundle, ["The first root token would be revoked."])
-    api = active_node(apis)
+    api, _ = active_node(apis)
     _refuse_other_keys(api, bundle)
     token = decrypt(bundle, homes)
     bundles.prepare_directory(path)

@@ -16,10 +16,10 @@ from typing import Any
 
 from .. import bundle as bundles
 from ..api import Api, Secret
+from ..cluster import active_node
 from ..errors import CeremonyError, PgpError, RefusedError, SecretsError
 from ..pgp import Keyrings, PublicKey, encrypt
 from ..reconcile.server import Server
-from ..root_token import active_node
 from .root_record import Record
 from .root_shares import DISCARD, PLAYBOOK, moment
 
@@ -61,11 +61,12 @@ def grant(apis: list[Api], record: Record, key: PublicKey, homes: list[str], pla
         place: where the result goes.
 
     Raises:
+        NoLeaderError: no active node.
         CeremonyError: the operator's key is not at hand, or the token is none of root's.
     """
     generated = _decrypted(base64.b64decode(record.message), record, homes, "the root token that the shares made")
     bundles.prepare_directory(place.file)
-    api = active_node(apis)
+    api, _ = active_node(apis)
     with Server(api.node, api.ca_file, api.timeout, _CONCURRENCY) as server:
         server.act_with(generated)
         policies = api.token_policies(generated)
@@ -112,10 +113,12 @@ def discard(apis: list[Api], record: Record | None, homes: list[str], file: Path
         file: where the encrypted token is on this controller.
 
     Raises:
+        NoLeaderError: no active node.
         CeremonyError: the token, or the key that opens it, is not at hand.
     """
-    api, told = active_node(apis), []
-    valid = record is not None and record.granted(api.health().second)
+    api, health = active_node(apis)
+    told: list[str] = []
+    valid = record is not None and record.granted(health.second)
     if record is not None and record.message:
         generated = _decrypted(base64.b64decode(record.message), record, homes, "the root token that the shares made")
         told += _look_through(api, generated, record)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from .. import arguments
-from ..api import Api, Node, Secret, in_parallel
-from ..errors import NoLeaderError, SecretsError
+from ..api import Api, Node, Secret
+from ..cluster import active_node
 from ..raft import ELECTION
 from ..reconcile.acting import Credentials, acting
 from ..reconcile.server import Server
 
 # What an operator does by hand is a few requests.
 _CONCURRENCY = 4
-_PAUSE = 0.2
 
 LOGIN: arguments.Spec = {
     "token": {"type": "str", "default": "", "no_log": True},
@@ -36,17 +34,8 @@ def leader_of(apis: list[Api], patience: float = ELECTION) -> tuple[Node, int]:
     Raises:
         NoLeaderError: no node that answers is active.
     """
-    deadline = time.monotonic() + patience
-    while True:
-        for api, health in zip(apis, in_parallel(apis, lambda api: api.health()), strict=True):
-            if not isinstance(health, SecretsError) and health.role == "active":
-                return api.node, health.second
-        if time.monotonic() >= deadline:
-            break
-        time.sleep(_PAUSE)
-    raise NoLeaderError(
-        "The cluster has no active node: unseal a majority of its members first (playbooks/operate/unseal.yml)."
-    )
+    api, health = active_node(apis, patience)
+    return api.node, health.second
 
 
 @contextmanager

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from ansible.module_utils.egi_secrets import cluster
 from ansible.module_utils.egi_secrets.errors import CeremonyError, NodeError, RefusedError
 from ansible.module_utils.egi_secrets.operate import root_record, root_shares, root_status
 from ansible.module_utils.egi_secrets.operate.root_attempt import Attempt, Share, Wanted, pursue, turn, why_afresh
-from ansible.module_utils.egi_secrets.operate.root_grant import _swept, given_up, left_over
+from ansible.module_utils.egi_secrets.operate.root_grant import Outcome, _swept, discard, given_up, left_over
 from ansible.module_utils.egi_secrets.operate.root_record import Record
 from hypothesis import given
 from hypothesis import strategies as st
@@ -249,6 +252,25 @@ def test_what_has_ended_is_forgotten() -> None:
     assert given_up(None, 300.0) is None
     assert given_up(replace(RECORD, nonce="n", message="x"), 300.0) is None
     assert given_up(replace(RECORD, earlier=("m",), accessor="a", expires=500.0), 300.0) is None
+
+
+class Member:
+    """The API of a cluster's one member, which leads when its health is asked for the n-th time; it knows no token."""
+
+    def __init__(self, leads_from: int = 1) -> None:
+        self.node = SimpleNamespace(name="n1")
+        self.asked = 0
+        self._leads_from = leads_from
+
+    def health(self) -> Any:
+        self.asked += 1
+        return SimpleNamespace(role="active" if self.asked >= self._leads_from else "standby", second=400)
+
+
+def test_an_election_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cluster, "_PAUSE", 0.0)
+    members: Any = [Member(leads_from=3)]
+    assert discard(members, None, [], tmp_path / "root-token.asc") == Outcome(None, False)
 
 
 class Tokens:

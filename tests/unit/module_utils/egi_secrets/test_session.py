@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from ansible.module_utils.egi_secrets import cluster as members
 from ansible.module_utils.egi_secrets.api import Api
 from ansible.module_utils.egi_secrets.errors import NoLeaderError
 from ansible.module_utils.egi_secrets.operate import session
@@ -27,7 +28,7 @@ def cluster(*members: Member) -> list[Api]:
 
 
 def test_an_election_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_PAUSE", 0.0)
+    monkeypatch.setattr(members, "_PAUSE", 0.0)
 
     node, second = session.leader_of(cluster(Member("a", leads_from=99), Member("b", leads_from=3)))
 
