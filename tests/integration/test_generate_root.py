@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import hashlib
 import http.client
 import json
 import os
@@ -453,6 +454,7 @@ def test_killed_after_the_exchange(turns: Turns) -> None:
     accessor = json.loads(turns.record)["accessor"]
     again = turns.token("alice", record=remembered).succeeded()
     assert json.loads(again["record"])["accessor"] == accessor
+    assert root_record.parse(again["record"]).digest == hashlib.sha256(turns.token_file.read_bytes()).hexdigest()  # type: ignore[union-attr]
     turns.token("alice", state="absent").succeeded()
 
 
@@ -497,6 +499,23 @@ def test_a_file_that_nobody_at_hand_opens_is_not_given_up(turns: Turns) -> None:
     assert "No key at hand opens" in refused
     assert str(turns.token_file) in refused
     turns.token("alice", "bob", state="absent").succeeded()
+
+
+@pytest.mark.long
+def test_an_earlier_tokens_file_ends_nothing(turns: Turns) -> None:
+    """An operator with two controllers: on one lies the file of a token that ended long ago."""
+    turns.turn("alice", "bob")
+    turns.token("alice").succeeded()
+    earlier = turns.token_file.read_bytes()
+    turns.token("alice", state="absent").succeeded()
+    turns.turn("alice", "bob")
+    turns.token("alice").succeeded()
+    file, token, api = turns.token_file.read_bytes(), turns.clear(), turns.ceremony.api(turns.active)
+    turns.token_file.write_bytes(earlier)
+    assert "has another token in" in turns.token("alice", state="absent").refused()
+    assert api.token_policies(token) == ["root"]
+    turns.token_file.write_bytes(file)
+    turns.token("alice", state="absent").succeeded()
 
 
 @pytest.mark.long

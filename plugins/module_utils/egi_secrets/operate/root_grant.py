@@ -8,6 +8,7 @@ runs left over when they were killed is revoked as well. Clear text of a token i
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -87,8 +88,18 @@ def grant(apis: list[Api], record: Record, key: PublicKey, homes: list[str], pla
             )
     told.append("The token that the shares made is revoked, and the server no longer accepts it.")
     now = float(api.health().second)
-    done = replace(record, message="", nonce="", given=(), accessor=accessor, expires=now + place.ttl, written=now)
+    done = _granted(record, accessor, now + place.ttl, place.file, now)
     return Outcome(done, True, [*told, handed_over(done, place)])
+
+
+def _granted(record: Record, accessor: str, expires: float, file: Path, now: float) -> Record:
+    """Return the record of a token that is in its file on this controller."""
+    digest = _digest(file.read_bytes())
+    return replace(record, message="", nonce="", given=(), accessor=accessor, expires=expires, digest=digest, written=now)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def handed_over(record: Record, place: Place) -> str:
@@ -114,7 +125,7 @@ def discard(apis: list[Api], record: Record | None, homes: list[str], file: Path
 
     Raises:
         NoLeaderError: no active node.
-        CeremonyError: the token, or the key that opens it, is not at hand.
+        CeremonyError: the token, or the key that opens it, is not at hand; or its file is another token's.
     """
     api, health = active_node(apis)
     told: list[str] = []
@@ -124,14 +135,16 @@ def discard(apis: list[Api], record: Record | None, homes: list[str], file: Path
         told += _look_through(api, generated, record)
         told.append(_revoked(api, generated, "The root token that the shares made"))
     ended = record is not None and bool(record.accessor) and not valid
-    if file.is_file() and not ended:  # it may be valid, whatever the nodes remember
-        token = _decrypted(file.read_bytes(), record if valid else None, homes, f"the token in {file}")
-        told.append(_revoked(api, token, f"The root token in {file}"))
-    elif record is not None and valid:
+    content = file.read_bytes() if file.is_file() else None
+    if record is not None and valid and (content is None or record.digest not in ("", _digest(content))):
+        has = f"no {file}" if content is None else f"another token in {file}"
         raise CeremonyError(
-            f"{record.operator} has a root token until {moment(record.expires)}, and this controller has no {file}: let "
+            f"{record.operator} has a root token until {moment(record.expires)}, and this controller has {has}: let "
             f"{record.operator} run this where it was made, or wait until it ends by itself."
         )
+    if content is not None and not ended:  # it may be valid, whatever the nodes remember
+        token = _decrypted(content, record if valid else None, homes, f"the token in {file}")
+        told.append(_revoked(api, token, f"The root token in {file}"))
     elif ended:
         told.append("The root token had ended by itself.")
     elif record is not None and record.message:
@@ -199,16 +212,8 @@ def _resumed(api: Api, record: Record, homes: list[str], place: Place) -> Outcom
     if found is None:
         place.file.unlink()
         return Outcome(None, True, [f"The token in {place.file} is not valid any more: it was removed. Begin again."])
-    made = float(found["creation_time"])
-    done = replace(
-        record,
-        message="",
-        nonce="",
-        given=(),
-        accessor=str(found["accessor"]),
-        expires=made + float(found["creation_ttl"]),
-        written=float(api.health().second),
-    )
+    expires = float(found["creation_time"]) + float(found["creation_ttl"])
+    done = _granted(record, str(found["accessor"]), expires, place.file, float(api.health().second))
     return Outcome(done, True, [handed_over(done, place)])
 
 

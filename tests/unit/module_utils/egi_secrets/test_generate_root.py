@@ -175,9 +175,10 @@ def test_the_attempts_of_our_runs_are_remembered() -> None:
     assert root_shares.after(begun, {**answer, "nonce": "p"}).earlier == ("o",)
 
 
-def test_a_record_from_before_they_were_remembered_is_read() -> None:
+def test_a_record_of_an_earlier_release_is_read() -> None:
     content = json.loads(RECORD.render())
-    del content["earlier"]
+    for name in ("earlier", "digest"):
+        del content[name]
     assert root_record.parse(json.dumps(content)) == RECORD
 
 
@@ -271,6 +272,15 @@ def test_an_election_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(cluster, "_PAUSE", 0.0)
     members: Any = [Member(leads_from=3)]
     assert discard(members, None, [], tmp_path / "root-token.asc") == Outcome(None, False)
+
+
+def test_the_file_of_another_token_does_not_end_the_one_that_is_out(tmp_path: Path) -> None:
+    file = tmp_path / "root-token.asc"
+    file.write_text("an earlier token")
+    record = replace(RECORD, accessor="a", expires=500.0, digest="0" * 64)
+    members: Any = [Member()]
+    with pytest.raises(CeremonyError, match=r"has another token in .*: let alice run this where it was made, or wait"):
+        discard(members, record, [], file)
 
 
 class Tokens:
