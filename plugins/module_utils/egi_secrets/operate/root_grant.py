@@ -79,7 +79,7 @@ def grant(apis: list[Api], record: Record, key: PublicKey, homes: list[str], pla
         made = server.write("auth/token/create-orphan", _wanted(record, place.ttl))["auth"]
         bundles.write(place.file, encrypt(Secret(str(made["client_token"])), key))
         accessor = str(made["accessor"])
-        told = _swept(server, record, {own, accessor})
+        told, swept = _swept(server, record, {own, accessor})
         api.revoke_token(generated)
         if api.token_policies(generated) is not None:
             raise CeremonyError(
@@ -88,7 +88,7 @@ def grant(apis: list[Api], record: Record, key: PublicKey, homes: list[str], pla
             )
     told.append("The token that the shares made is revoked, and the server no longer accepts it.")
     now = float(api.health().second)
-    done = _granted(record, accessor, now + place.ttl, place.file, now)
+    done = _granted(replace(record, unswept=not swept), accessor, now + place.ttl, place.file, now)
     return Outcome(done, True, [*told, handed_over(done, place)])
 
 
@@ -132,7 +132,9 @@ def discard(apis: list[Api], record: Record | None, homes: list[str], file: Path
     valid = record is not None and record.granted(health.second)
     if record is not None and record.message:
         generated = _decrypted(base64.b64decode(record.message), record, homes, "the root token that the shares made")
-        told += _look_through(api, generated, record)
+        looked, swept = _look_through(api, generated, record)
+        told += looked
+        record = replace(record, unswept=not swept)
         told.append(_revoked(api, generated, "The root token that the shares made"))
     ended = record is not None and bool(record.accessor) and not valid
     content = file.read_bytes() if file.is_file() else None
@@ -157,21 +159,26 @@ def discard(apis: list[Api], record: Record | None, homes: list[str], file: Path
 
 
 def given_up(record: Record | None, now: float) -> Record | None:
-    """Return what is to be remembered of an attempt that is given up; pure.
+    """Return what is to be remembered of an attempt that is given up, or of a token that has ended; pure.
 
-    Its last share may have been given without an answer: the token that it made is revoked by the next run, which has to
-    know since when there may be one, and which attempts a node that leads again can still have in memory.
+    Its last share may have been given without an answer, or not all tokens could be looked through: a token that was made so
+    is revoked by the next run, which has to know since when there may be one, and which attempts a node that leads again can
+    still have in memory.
     """
-    if record is None or not (record.nonce or record.earlier) or record.message or record.accessor:
+    if record is None:
+        return None
+    open_ended = (record.nonce or record.earlier) and not (record.message or record.accessor)
+    if not (open_ended or record.unswept):
         return None
     earlier = (*record.earlier, record.nonce) if record.nonce else record.earlier
-    return replace(record, nonce="", given=(), earlier=earlier, written=now) if record.nonce else record
+    left = replace(record, nonce="", given=(), earlier=earlier, message="", accessor="", expires=0.0, digest="")
+    return record if left == record else replace(left, written=now)
 
 
-def _look_through(api: Api, generated: Secret, record: Record) -> list[str]:
-    """Revoke what a killed run made with the token of the shares, while that is valid."""
-    if api.token_policies(generated) != ["root"]:
-        return []
+def _look_through(api: Api, generated: Secret, record: Record) -> tuple[list[str], bool]:
+    """Revoke what a killed run made with the token of the shares, while that is valid; return what `_swept` does."""
+    if api.token_policies(generated) != ["root"]:  # the run that revoked it looked
+        return [], not record.unswept
     with Server(api.node, api.ca_file, api.timeout, _CONCURRENCY) as server:
         server.act_with(generated)
         own = str((server.read("auth/token/lookup-self") or {}).get("accessor"))
@@ -217,15 +224,19 @@ def _resumed(api: Api, record: Record, homes: list[str], place: Place) -> Outcom
     return Outcome(done, True, [handed_over(done, place)])
 
 
-def _swept(server: Server, record: Record, keep: set[str]) -> list[str]:
-    """As `_sweep`; the token of the shares, which never ends, is revoked in any case, so what fails here is only told of."""
+def _swept(server: Server, record: Record, keep: set[str]) -> tuple[list[str], bool]:
+    """As `_sweep`, and tell whether all were looked through.
+
+    The token of the shares, which never ends, is revoked in any case: what fails here is only told of, and remembered.
+    """
     try:
-        return _sweep(server, record, keep)
+        return _sweep(server, record, keep), True
     except SecretsError as error:
-        return [
+        told = (
             f"Not all tokens could be looked through ({str(error).rstrip('.')}): what an earlier run left over when it was "
             f"killed may still be valid. The next {PLAYBOOK} looks through them again."
-        ]
+        )
+        return [told], False
 
 
 def _sweep(server: Server, record: Record, keep: set[str]) -> list[str]:

@@ -28,6 +28,7 @@ class Record:
         message: the token that the server made, base64 of PGP ciphertext, until it has been exchanged for one that ends.
         accessor: of the token that ends; empty while there is none.
         expires: when that ends, seconds since the epoch.
+        unswept: whether tokens of killed runs may be left since then, as not all tokens could be looked through.
         digest: SHA-256 of the file that it was handed over in; empty where an earlier release wrote this.
     """
 
@@ -43,6 +44,7 @@ class Record:
     accessor: str = ""
     expires: float = 0.0
     digest: str = ""
+    unswept: bool = False
 
     def granted(self, now: float) -> bool:
         """Whether a token that ends was handed over, and has not ended by itself."""
@@ -61,7 +63,7 @@ class Record:
 def parse(text: str) -> Record | None:
     """Return the record that a text is; None where it is none, or damaged: what nobody remembers is begun anew."""
     try:
-        content = {"earlier": [], "digest": "", **json.loads(text)}  # older ones have none
+        content = {"earlier": [], "digest": "", "unswept": False, **json.loads(text)}  # older ones have none
         if content.pop("format") != FORMAT or set(content) != {item.name for item in fields(Record)}:
             return None
         content["given"] = tuple(int(index) for index in content["given"])

@@ -127,14 +127,14 @@ def continued(record: Record | None, whom: Recipient, bundle: Bundle, now: float
     fresh = Record(whom.name, whom.key.fingerprint, bundle.bundle_id, since=now, written=now)
     if record is None:
         return fresh
-    fresh = replace(fresh, earlier=record.earlier)
+    fresh = replace(fresh, earlier=record.earlier, unswept=record.unswept)
     if record.granted(now):
         raise CeremonyError(
             f"{record.operator} has a root token until {moment(record.expires)}: let {record.operator} end it with "
             f"{DISCARD} first, or wait."
         )
     if record.accessor:
-        return fresh
+        return replace(fresh, since=record.since) if record.unswept else fresh
     if record.operator != whom.name and record.collecting:
         raise CeremonyError(
             f"An attempt for {record.operator} is under way since {moment(record.since)}: go on with "

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.egi_secrets import cluster
+from ansible.module_utils.egi_secrets.api import Secret
 from ansible.module_utils.egi_secrets.errors import CeremonyError, NodeError, RefusedError
-from ansible.module_utils.egi_secrets.operate import root_record, root_shares, root_status
+from ansible.module_utils.egi_secrets.operate import root_grant, root_record, root_shares, root_status
 from ansible.module_utils.egi_secrets.operate.root_attempt import Attempt, Share, Wanted, pursue, turn, why_afresh
-from ansible.module_utils.egi_secrets.operate.root_grant import Outcome, _swept, discard, given_up, left_over
+from ansible.module_utils.egi_secrets.operate.root_grant import Outcome, Place, _swept, discard, given_up, grant, left_over
 from ansible.module_utils.egi_secrets.operate.root_record import Record
 from hypothesis import given
 from hypothesis import strategies as st
@@ -177,7 +178,7 @@ def test_the_attempts_of_our_runs_are_remembered() -> None:
 
 def test_a_record_of_an_earlier_release_is_read() -> None:
     content = json.loads(RECORD.render())
-    for name in ("earlier", "digest"):
+    for name in ("earlier", "digest", "unswept"):
         del content[name]
     assert root_record.parse(json.dumps(content)) == RECORD
 
@@ -249,6 +250,26 @@ def test_what_is_given_up_is_still_revoked_by_the_next_run() -> None:
     assert (on.operator, on.since, on.earlier) == ("bob", begun.since, ("m", "n"))
 
 
+def test_what_was_not_looked_through_is_by_the_next_run() -> None:
+    granted = replace(RECORD, accessor="a", expires=300.0, digest="d", unswept=True)
+    on = goes_on(granted, BOB_WANTS)
+    assert (on.since, on.unswept) == (RECORD.since, True)
+    left = given_up(granted, 350.0)
+    assert left == replace(RECORD, unswept=True, written=350.0)
+    assert given_up(left, 360.0) == left
+    assert goes_on(left, BOB_WANTS).since == RECORD.since
+
+
+def test_what_was_looked_through_does_not_count_for_the_next_run() -> None:
+    assert goes_on(replace(RECORD, accessor="a", expires=300.0), ALICE_WANTS).since == 400.0
+
+
+def test_a_token_of_shares_that_is_given_up_is_remembered_where_not_all_were_looked_through() -> None:
+    assert given_up(replace(RECORD, nonce="n", given=(2, 1), message="x", unswept=True), 300.0) == replace(
+        RECORD, earlier=("n",), unswept=True, written=300.0
+    )
+
+
 def test_what_has_ended_is_forgotten() -> None:
     assert given_up(None, 300.0) is None
     assert given_up(replace(RECORD, nonce="n", message="x"), 300.0) is None
@@ -256,16 +277,24 @@ def test_what_has_ended_is_forgotten() -> None:
 
 
 class Member:
-    """The API of a cluster's one member, which leads when its health is asked for the n-th time; it knows no token."""
+    """The API of a cluster's one member, which leads when its health is asked for the n-th time; it knows one token."""
 
     def __init__(self, leads_from: int = 1) -> None:
         self.node = SimpleNamespace(name="n1")
+        self.ca_file, self.timeout = "", 0.0
+        self.policies: list[str] | None = ["root"]
         self.asked = 0
         self._leads_from = leads_from
 
     def health(self) -> Any:
         self.asked += 1
         return SimpleNamespace(role="active" if self.asked >= self._leads_from else "standby", second=400)
+
+    def token_policies(self, _: Secret) -> list[str] | None:
+        return self.policies
+
+    def revoke_token(self, _: Secret) -> None:
+        self.policies = None
 
 
 def test_an_election_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -311,14 +340,64 @@ class Tokens:
 @pytest.mark.parametrize(("status", "reason"), [(400, "invalid accessor"), (403, "bad token"), (404, "no such token")])
 def test_a_token_that_ends_meanwhile_is_passed_over(status: int, reason: str) -> None:
     server = Tokens(RefusedError("n1", status, [reason], "n1 refused."))
-    told = _swept(server, RECORD, set())  # type: ignore[arg-type]
-    assert server.revoked == ["left"]
+    told, swept = _swept(server, RECORD, set())  # type: ignore[arg-type]
+    assert (server.revoked, swept) == (["left"], True)
     assert "left over is revoked" in told[0]
 
 
 def test_what_could_not_be_looked_through_is_told_and_stops_nothing() -> None:
-    told = _swept(Tokens(RefusedError("n1", 500, ["storage is gone"], "n1: storage is gone.")), RECORD, set())  # type: ignore[arg-type]
+    server = Tokens(RefusedError("n1", 500, ["storage is gone"], "n1: storage is gone."))
+    told, swept = _swept(server, RECORD, set())  # type: ignore[arg-type]
+    assert not swept
     assert "Not all tokens could be looked through (n1: storage is gone)" in told[0]
+
+
+class Acting:
+    """A server at which the token of the shares acts, and which fails when all tokens are listed."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __enter__(self) -> Acting:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def act_with(self, _: Secret) -> None: ...
+
+    def read(self, _: str) -> dict[str, str]:
+        return {"accessor": "own"}
+
+    def write(self, _: str, __: object) -> dict[str, dict[str, str]]:
+        return {"auth": {"client_token": "s.made", "accessor": "made"}}
+
+    def names(self, _: str) -> list[str]:
+        raise RefusedError("n1", 503, ["sealed"], "n1: it is sealed.")
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Record:
+    """A record with a token that shares made, which opens without GnuPG, on a server that lists no tokens."""
+    monkeypatch.setattr(root_grant, "Server", Acting)
+    monkeypatch.setattr(root_grant, "_decrypted", lambda *_: Secret("s.shares"))
+    monkeypatch.setattr(root_grant, "encrypt", lambda *_: "ciphertext")
+    return replace(RECORD, nonce="n", given=(2, 1), message="bWVzc2FnZQ==")
+
+
+def test_a_token_that_was_handed_over_does_not_hide_that_others_were_not_looked_through(
+    made: Record, tmp_path: Path
+) -> None:
+    members: Any = [Member()]
+    key: Any = None
+    done = grant(members, made, key, [], Place(tmp_path / "root-token.asc", 600)).record
+    assert done is not None
+    assert (done.accessor, done.since, done.unswept) == ("made", made.since, True)
+
+
+def test_discarding_does_not_hide_it_either(made: Record, tmp_path: Path) -> None:
+    members: Any = [Member()]
+    left = discard(members, made, [], tmp_path / "root-token.asc").record
+    assert left is not None
+    assert (left.since, left.unswept) == (made.since, True)
 
 
 @pytest.mark.parametrize(
