@@ -25,8 +25,8 @@ def last_words(file: str) -> object:
     return tasks[-1]["ansible.builtin.debug"]["msg"]
 
 
-def rotation(*, check_mode: bool = False) -> list[str]:
-    rotated = {**KEY, "automatic": {"enabled": False}}
+def rotation(*, check_mode: bool = False, interval: object = None) -> list[str]:
+    rotated = {**KEY, "automatic": {"enabled": True, "max_operations": 3865470566, "interval": interval}}
     shown: list[str] = told(last_words("rotate-encryption-key.yml"), check_mode=check_mode, vault_cluster_rotated=rotated)
     return shown
 
@@ -48,6 +48,12 @@ def test_a_key_that_was_rotated() -> None:
 def test_a_key_that_check_mode_does_not_rotate() -> None:
     assert "Encryption key 1 of" in rotation(check_mode=True)[0]
     assert "4711 times; it would become key 2. What is stored" in rotation(check_mode=True)[0]
+
+
+@pytest.mark.parametrize(("interval", "expected"), [("2160h0m0s", " or 2160h0m0s."), (0, "."), (None, "."), ("", ".")])
+def test_when_the_server_rotates_it_by_itself(interval: object, expected: str) -> None:
+    """An interval is a duration as Go writes it, and none is 0, or nothing."""
+    assert rotation(interval=interval)[1] == f"By itself the server rotates it after 3865470566 operations{expected}"
 
 
 @pytest.mark.parametrize(
