@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
+# Where attempts at a root token and at new keys show, for messages.
+AUDIT_LOG = "the audit log (OpenBao's; HashiCorp Vault writes none for this)"
+
 
 class UnknownProductError(ValueError):
     """The inventory names a product that this project does not know."""

@@ -27,7 +27,7 @@ from ..errors import BundleError, CeremonyError
 from ..keys import Holder, KeySet, Ours, Pending, Previous, Retired, Share
 from ..pgp import PublicKey
 from ..preflight import Operator, check_keys
-from ..products import Product
+from ..products import AUDIT_LOG, Product
 from ..unseal import ShareBox
 from . import session
 from .rekey_plan import Decision, Wanted, decide, wants
@@ -297,7 +297,7 @@ class _Work:
                 f"{self.leader.node.name} refused the {refused} shares that were given so far, and forgot them: they are "
                 f"not in force, or one was not of this cluster. The {other} ones are tried, those of operators who ran "
                 f"before too. If both are refused by turns, {self.bundle.threshold} shares of one keyboard "
-                "(vault_cluster_gnupg_homes) decide, and the audit log tells who gave what."
+                f"(vault_cluster_gnupg_homes) decide, and {AUDIT_LOG} tells who gave what."
             )
         self.outcome.messages.append(told)
         self.server.cancel()
@@ -381,7 +381,7 @@ class _Work:
             again = "" if given.complete else " An operator who ran this before must run it again."
             self.outcome.messages.append(
                 "The attempt held a share that is not of this cluster: it was thrown away with all others, and yours given "
-                f"again.{again} The audit log tells who gave what."
+                f"again.{again} Who gave what is in {AUDIT_LOG}."
             )
         self.outcome.changed = self.outcome.changed or given.disturbed or given.complete or given.progress != before
         return given

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ..bundle import Bundle
 from ..keys import Holder, KeySet, Pending
+from ..products import AUDIT_LOG
 from .rekey_server import Attempt
 
 Do = Literal["nothing", "begin", "give", "verify", "prove", "begin proof", "switch"]
@@ -123,5 +124,5 @@ def foreign(attempt: Attempt) -> str:
         f"A rekey was under way that is not the bundle's ({attempt.threshold} {keys}; {attempt.progress} of "
         f"{attempt.required} shares given): it is cancelled, and no share of this keyboard went to it. A run of yours "
         "that was cut off may have left it, or one from when the same node led before: the server keeps it in memory. "
-        "If it is neither, find out in the audit log who began it."
+        f"If it is neither, find out in {AUDIT_LOG} who began it."
     )

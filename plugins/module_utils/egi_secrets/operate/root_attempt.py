@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from ..errors import NodeError, RefusedError, UnreachableError
 from ..node_state import UnixConnection
+from ..products import AUDIT_LOG
 from ..raft import ELECTION
 
 ATTEMPTS = 5  # how often ours is begun anew, in one run, while somebody replaces it
@@ -152,7 +153,7 @@ def _not_ours(seen: Attempt, earlier: Sequence[str]) -> str:
     return (
         f"A STRANGER began the attempt that was under way (nonce {seen.nonce}, for {whose}): no run that the nodes know of "
         "started it. It was cancelled, no share was given to it, and ours was begun anew. Without a threshold of shares it "
-        "was worth nothing; the audit log tells from where it came (sys/generate-root/attempt). A run of yours that was cut "
+        f"was worth nothing; {AUDIT_LOG} tells from where it came (sys/generate-root/attempt). A run of yours that was cut "
         "off as it began, or another operator's at this moment, looks the same: run one after the other."
     )
 
@@ -214,7 +215,7 @@ def pursue(door: Door, wanted: Wanted) -> Outcome:
     raise NodeError(
         "",
         f"{ATTEMPTS} times in a row somebody replaced or spoiled our attempt while it was under way; no share was given to "
-        "another one than ours. Find in the audit log from where sys/generate-root/attempt is asked, refuse that address on "
+        f"another one than ours. Find in {AUDIT_LOG} from where sys/generate-root/attempt is asked, refuse that address on "
         "port 8200, and run this again; with a threshold of keyrings at one keyboard it takes milliseconds. "
         + " ".join(told),
     )

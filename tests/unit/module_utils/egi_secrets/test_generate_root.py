@@ -17,6 +17,7 @@ from ansible.module_utils.egi_secrets.operate import root_grant, root_record, ro
 from ansible.module_utils.egi_secrets.operate.root_attempt import Attempt, Share, Wanted, pursue, turn, why_afresh
 from ansible.module_utils.egi_secrets.operate.root_grant import Outcome, Place, _swept, discard, given_up, grant, left_over
 from ansible.module_utils.egi_secrets.operate.root_record import Record
+from ansible.module_utils.egi_secrets.products import AUDIT_LOG
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,6 +100,7 @@ def test_a_strangers_attempt_is_cancelled_before_a_share_is_given() -> None:
     outcome = pursue(server, replace(WANTED, shares=(BOB,)))
     assert server.asked == ["look", "cancel", "start", "submit share-2"]
     assert "STRANGER" in outcome.messages[0]
+    assert f"{AUDIT_LOG} tells from where it came" in outcome.messages[0]
     assert server.fingerprint == OURS
 
 
@@ -119,8 +121,9 @@ def test_whatever_strangers_do_no_attempt_of_theirs_has_a_share_of_ours(deeds: l
 
 def test_a_stranger_who_comes_each_time_is_told_of_and_bounded() -> None:
     server = Server(strangers=["replace"] * 100)
-    with pytest.raises(NodeError, match="5 times in a row somebody replaced or spoiled our attempt"):
+    with pytest.raises(NodeError, match="5 times in a row somebody replaced or spoiled our attempt") as told:
         pursue(server, replace(WANTED, shares=(ALICE, BOB)))
+    assert f"Find in {AUDIT_LOG} from where" in str(told.value)
     assert not [request for request in server.asked if request.startswith("submit")] or server.fingerprint == THEIRS
 
 

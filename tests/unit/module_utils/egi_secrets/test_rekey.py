@@ -19,11 +19,11 @@ from ansible.module_utils.egi_secrets.bundle import Bundle, RootToken
 from ansible.module_utils.egi_secrets.errors import CeremonyError, RefusedError
 from ansible.module_utils.egi_secrets.keys import Holder, KeySet, Ours, Pending, Previous, Share
 from ansible.module_utils.egi_secrets.operate import rekey, session
-from ansible.module_utils.egi_secrets.operate.rekey_plan import Wanted, decide
+from ansible.module_utils.egi_secrets.operate.rekey_plan import Wanted, decide, foreign
 from ansible.module_utils.egi_secrets.operate.rekey_server import Attempt
 from ansible.module_utils.egi_secrets.pgp import PublicKey
 from ansible.module_utils.egi_secrets.preflight import Operator
-from ansible.module_utils.egi_secrets.products import OPENBAO
+from ansible.module_utils.egi_secrets.products import AUDIT_LOG, OPENBAO
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -587,6 +587,10 @@ def begun(**changes: Any) -> Bundle:
 def test_what_is_next(bundle: Bundle, wanted: Wanted, attempt: Attempt | None, do: str, cancel: bool) -> None:
     decision = decide(bundle, wanted, attempt, (2, 3))
     assert (decision.do, decision.cancel) == (do, cancel)
+
+
+def test_where_a_strangers_attempt_may_show_is_told() -> None:
+    assert f"find out in {AUDIT_LOG} who began it" in foreign(ATTEMPT)
 
 
 def test_new_numbers_tell_which_keys_are_in_force_and_old_ones_do_not() -> None:
