@@ -28,7 +28,7 @@ class ActionModule(ActionBase):
     """The controller's half of vault_root_attempt."""
 
     _VALID_ARGS: ClassVar[frozenset[str]] = frozenset(
-        [*_FOR_THE_NODE, "records", "now", "bundle_file", "operators", "gnupg_homes"]
+        [*_FOR_THE_NODE, "records", "now", "bundle_file", "bundle", "operators", "gnupg_homes"]
     )
     _supports_check_mode = True
     _supports_async = False

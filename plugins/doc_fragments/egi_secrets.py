@@ -59,6 +59,16 @@ options:
     required: true
 """
 
+    BUNDLE = r"""
+options:
+  bundle:
+    description:
+      - The bundle as the module vault_cluster_init returned it. It counts in check mode, where that module does not write
+        O(bundle_file).
+    type: str
+    default: ""
+"""
+
     OPERATORS = r"""
 options:
   operators:

@@ -19,7 +19,7 @@ description:
   - Needs the keyring of the operator whom the token is encrypted to. Does nothing where the bundle says that it is
     revoked.
   - Runs on the controller.
-extends_documentation_fragment: [egi_secrets, egi_secrets.gnupg_homes, egi_secrets.bundle_file]
+extends_documentation_fragment: [egi_secrets, egi_secrets.gnupg_homes, egi_secrets.bundle_file, egi_secrets.bundle]
 """
 
 EXAMPLES = r"""
@@ -46,13 +46,17 @@ messages: {description: What was done., returned: always, type: list, elements: 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={**arguments.CONNECTION, **arguments.BUNDLE_FILE, **arguments.GNUPG_HOMES},
+        argument_spec={**arguments.CONNECTION, **arguments.BUNDLE, **arguments.GNUPG_HOMES},
         supports_check_mode=True,
     )
     params = module.params
     try:
         outcome = root_token.revoke(
-            arguments.connection(params), params["bundle_file"], params["gnupg_homes"], check_mode=module.check_mode
+            arguments.connection(params),
+            arguments.bundle(params, check_mode=module.check_mode),
+            params["bundle_file"],
+            params["gnupg_homes"],
+            check_mode=module.check_mode,
         )
     except SecretsError as error:
         module.fail_json(msg=str(error))

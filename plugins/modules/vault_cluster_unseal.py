@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.egi_secrets import arguments, bundle, unseal
+from ansible.module_utils.egi_secrets import arguments, unseal
 from ansible.module_utils.egi_secrets.errors import SecretsError
 
 DOCUMENTATION = r"""
@@ -29,7 +29,7 @@ options:
     description: Seconds to wait for an active node where a majority is unsealed.
     type: float
     default: 30.0
-extends_documentation_fragment: [egi_secrets, egi_secrets.gnupg_homes, egi_secrets.bundle_file]
+extends_documentation_fragment: [egi_secrets, egi_secrets.gnupg_homes, egi_secrets.bundle_file, egi_secrets.bundle]
 """
 
 EXAMPLES = r"""
@@ -63,7 +63,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **arguments.CONNECTION,
-            **arguments.BUNDLE_FILE,
+            **arguments.BUNDLE,
             **arguments.GNUPG_HOMES,
             "join_timeout": {"type": "float", "default": 60.0},
             "unseal_timeout": {"type": "float", "default": 30.0},
@@ -75,7 +75,7 @@ def main() -> None:
     try:
         outcome = unseal.run(
             arguments.connection(params),
-            bundle.require(params["bundle_file"]),
+            arguments.bundle(params, check_mode=module.check_mode),
             params["gnupg_homes"],
             waits=unseal.Waits(params["join_timeout"], params["unseal_timeout"], params["leader_timeout"]),
             check_mode=module.check_mode,

@@ -37,6 +37,10 @@ options:
     description: Time of the node that leads, in seconds since the epoch. For the action plugin; required there.
     type: float
   bundle_file: {description: The unseal bundle on the controller. For the action plugin., type: path}
+  bundle:
+    description: The bundle as the module vault_cluster_init returned it, for check mode. For the action plugin.
+    type: str
+    default: ""
   operators:
     description: The share-holders. For the action plugin.
     type: list
@@ -108,6 +112,7 @@ def main() -> None:
             "records": {"type": "list", "elements": "str", "default": []},
             "now": {"type": "float"},
             "bundle_file": {"type": "path"},
+            "bundle": {"type": "str", "default": ""},
             "operators": {
                 "type": "list",
                 "elements": "dict",

@@ -236,6 +236,16 @@ def hand_over(ceremony: Ceremony) -> Result:
     return result
 
 
+def test_check_mode_takes_the_nodes_bundle_where_the_controller_has_none(ceremony: Ceremony) -> None:
+    nodes = [{"node": "n1", "content": ceremony.init().succeeded()["bundle"]}]
+    ceremony.bundle_file.unlink()
+    found = ceremony.init(node_bundles=nodes, check_mode=True).succeeded()["bundle"]
+    assert any("n1 needs" in text for text in ceremony.unseal(bundle=found, check_mode=True).succeeded()["messages"])
+    assert ceremony.revoke_root(bundle=found, check_mode=True).succeeded()["changed"]
+    assert not ceremony.bundle_file.exists()
+    assert "playbooks/operate/unseal.yml" in ceremony.unseal(bundle=found).refused()
+
+
 def test_first_root_token_is_revoked_once(ceremony: Ceremony) -> None:
     ceremony.stand_up()
     token = ceremony.root_token()

@@ -586,6 +586,7 @@ def test_ansible_hands_shares_over_and_shows_none(turns: Turns, tmp_path: Path) 
             "operator": "alice",
             "operators": turns.ceremony.operators,
             "bundle_file": str(turns.ceremony.bundle_file),
+            "bundle": turns.ceremony.bundle_file.read_text(),
             "now": time.time(),
             "gnupg_homes": turns.ceremony.homes("alice", "bob"),
         },
@@ -612,6 +613,18 @@ def test_ansible_hands_shares_over_and_shows_none(turns: Turns, tmp_path: Path) 
     assert "complete: True" in output, output[-3000:]
     shares = [turns.ceremony.clear_share(number).reveal() for number in (1, 2, 3)]
     assert [number for number, share in enumerate(shares) if share in output] == []
+
+
+@pytest.mark.long
+def test_check_mode_takes_the_nodes_bundle_where_the_controller_has_none(turns: Turns) -> None:
+    given: dict[str, Any] = {
+        "operator": "alice",
+        "operators": turns.ceremony.operators,
+        "bundle_file": str(turns.ceremony.controller / "none.json"),
+        "bundle": turns.ceremony.bundle_file.read_text(),
+        "now": time.time(),
+    }
+    assert "has 0 of 2 shares" in root_shares.go_on(given, turns.on_the_node, check_mode=True)["missing"]
 
 
 DOORS = [

@@ -99,6 +99,13 @@ def test_a_node_that_is_about_to_lead_is_waited_for_before_a_root_token_is_refus
     assert (again["vars"], again["when"]) == ({"vault_cluster_ask_patience": 15}, "__vault_cluster_leader | length == 0")
 
 
+@pytest.mark.parametrize("file", ["submit-shares.yml", "root-attempt.yml", "revoke_root.yml"])
+def test_what_check_mode_looks_at_is_the_bundle_that_was_found(file: str) -> None:
+    tasks = list(_flat(yaml.safe_load((ROLES / "vault_cluster/tasks" / file).read_text())))
+    given = [task[_what(task)] for task in tasks if "bundle_file" in task.get(_what(task), {})]
+    assert [each["bundle"] for each in given] == ["{{ vault_cluster_init.bundle }}"]
+
+
 def test_a_log_of_raft_is_the_last_of_its_data_to_go() -> None:
     assert steps("vault_server/tasks/retire.yml")[:3] == [
         "ansible.builtin.systemd_service",

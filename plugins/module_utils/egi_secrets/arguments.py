@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from . import bundle as bundles
 from .api import Api, Node, connect
+from .bundle import Bundle
 from .preflight import Operator
 
 Spec = dict[str, dict[str, Any]]
@@ -42,6 +44,8 @@ OPERATORS: Spec = {
 
 BUNDLE_FILE: Spec = {"bundle_file": {"type": "path", "required": True}}
 
+BUNDLE: Spec = {**BUNDLE_FILE, "bundle": {"type": "str", "default": ""}}
+
 GNUPG_HOMES: Spec = {"gnupg_homes": {"type": "list", "elements": "str", "default": [""]}}
 
 
@@ -58,6 +62,16 @@ def connection(params: Mapping[str, Any]) -> list[Api]:
 def operators(params: Mapping[str, Any]) -> list[Operator]:
     """Return the module's `operators`."""
     return [Operator(each["name"], each["pgp_key_file"], each["shares"]) for each in params["operators"]]
+
+
+def bundle(params: Mapping[str, Any], *, check_mode: bool) -> Bundle:
+    """Return the unseal bundle of the module's `BUNDLE`: in check mode nobody has written what the nodes have to its file.
+
+    Raises:
+        BundleError: there is none, or it is damaged.
+    """
+    found = str(params.get("bundle") or "") if check_mode else ""
+    return bundles.parse(found, "that vault_cluster_init found") if found else bundles.require(params["bundle_file"])
 
 
 def diff(before: object, after: object, header: str) -> dict[str, str]:

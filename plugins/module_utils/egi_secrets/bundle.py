@@ -291,7 +291,7 @@ def require(path: str) -> Bundle:
     if found is None:
         raise BundleError(
             f"There is no unseal bundle at {path} (vault_cluster_bundle_file): fetch it from a node or another "
-            "operator's controller; playbooks/site.yml does so from the nodes."
+            "operator's controller; playbooks/operate/unseal.yml and playbooks/site.yml do so from the nodes."
         )
     return found.bundle
 

@@ -55,14 +55,15 @@ def decrypt(bundle: Bundle, homes: list[str]) -> Secret:
     return keyrings.decrypt(token.ciphertext, token.fingerprint, "the first root token")
 
 
-def revoke(apis: list[Api], bundle_file: str, homes: list[str], *, check_mode: bool) -> Outcome:
+def revoke(apis: list[Api], bundle: Bundle, bundle_file: str, homes: list[str], *, check_mode: bool) -> Outcome:
     """Revoke the first root token, prove that it is gone, and mark the controller's bundle.
 
     Killed anywhere, the next run goes on: a token that the server no longer knows is marked as revoked.
 
     Args:
         apis: all members of the inventory.
-        bundle_file: the controller's bundle.
+        bundle: the cluster's unseal bundle.
+        bundle_file: where the controller keeps it.
         homes: GnuPG homes with the secret keys at hand.
         check_mode: revoke and decrypt nothing.
 
@@ -74,7 +75,6 @@ def revoke(apis: list[Api], bundle_file: str, homes: list[str], *, check_mode: b
         CeremonyError: not the operator's keyring, not a root token, or still valid after revocation.
         BundleError, PgpError, NodeError: as in the steps.
     """
-    bundle = bundles.require(bundle_file)
     path = Path(bundle_file).expanduser()
     if bundle.root_token.revoked_at:
         return Outcome(False, bundle, [f"The first root token was revoked on {bundle.root_token.revoked_at}."])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import bundle as bundles
+from .. import arguments
 from ..bundle import Bundle, shares_of
 from ..errors import CeremonyError, PgpError
 from ..keys import Share
@@ -50,7 +50,7 @@ def go_on(
         CeremonyError: refused.
         PgpError, BundleError: as in the steps.
     """
-    bundle = bundles.require(given["bundle_file"])
+    bundle = arguments.bundle(given, check_mode=check_mode)
     operators = [
         Operator(each["name"], each["pgp_key_file"], int(each.get("shares", 1))) for each in given.get("operators") or []
     ]

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.egi_secrets import arguments
 from ansible.module_utils.egi_secrets import bundle as bundles
 from ansible.module_utils.egi_secrets.bundle import Bundle, RootToken, mark_revoked, parse, reconcile
 from ansible.module_utils.egi_secrets.errors import BundleError
@@ -88,6 +89,13 @@ def test_copies_of_different_bundles_are_refused_and_named(seeds: list[str]) -> 
     with pytest.raises(BundleError) as refused:
         reconcile(copies)
     assert all(place in str(refused.value) for place in copies)
+
+
+def test_check_mode_takes_what_the_nodes_have_which_nobody_has_written(tmp_path: Path) -> None:
+    params = {"bundle_file": str(tmp_path / "bundle.json"), "bundle": make().render()}
+    assert arguments.bundle(params, check_mode=True) == make()
+    with pytest.raises(BundleError, match=r"There is no unseal bundle .* playbooks/operate/unseal\.yml .* from the nodes"):
+        arguments.bundle(params, check_mode=False)
 
 
 def test_writing_replaces_atomically_with_mode_0600(tmp_path: Path) -> None:
