@@ -230,6 +230,9 @@ DRIFT = {
 def test_drift_of_each_kind_made_by_hand_is_found_and_mended(lab: Lab) -> None:
     for by_hand, _ in DRIFT.values():
         lab.ssh("vault-infn", by_hand)
+    status = lab.run("operate/show-status.yml").text
+    assert "The firewall of vault-infn does not let exactly the members to the cluster port" in status
+    assert "The server on vault-infn does not start at the next boot" in status
     run = lab.play("deploy/vault.yml", "--diff")
     text = re.sub(r"\*{3,}", "***", run.text).replace("-# by hand", "+# by hand")
     assert [kind for kind, (_, named) in DRIFT.items() if named not in text] == [], run.output[-6000:]
