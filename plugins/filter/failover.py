@@ -122,9 +122,9 @@ def names_have_left(report: Mapping[str, Any], site: str) -> bool:
     return planned.has_left(report or None, site)
 
 
-def dns_unheard(report: Mapping[str, Any]) -> list[str]:
-    """Return the DNS servers that do not say where some name is."""
-    return planned.unheard(report or None)
+def dns_unheard(report: Mapping[str, Any], site: str) -> list[str]:
+    """Return the DNS servers that do not say where a name is that may be at a site."""
+    return planned.unheard(report or None, site)
 
 
 def leaving_problems(report: Mapping[str, Any], site: str) -> list[str]:

@@ -99,7 +99,7 @@ def test_a_node_that_is_about_to_lead_is_waited_for_before_a_root_token_is_refus
     assert (again["vars"], again["when"]) == ({"vault_cluster_ask_patience": 15}, "__vault_cluster_leader | length == 0")
 
 
-@pytest.mark.parametrize("file", ["submit-shares.yml", "root-attempt.yml", "revoke_root.yml"])
+@pytest.mark.parametrize("file", ["submit-shares.yml", "open.yml", "root-attempt.yml", "revoke_root.yml"])
 def test_what_check_mode_looks_at_is_the_bundle_that_was_found(file: str) -> None:
     tasks = list(_flat(yaml.safe_load((ROLES / "vault_cluster/tasks" / file).read_text())))
     given = [task[_what(task)] for task in tasks if "bundle_file" in task.get(_what(task), {})]

@@ -82,13 +82,14 @@ def serves(report: Report, site: str, name: str) -> bool:
 
 
 def at_site(report: Report | None, site: str) -> list[str]:
-    """Return the names that any DNS server says are at a site; all where nothing is known of them."""
+    """Return the names that any DNS server says are at a site; those that may be there where nothing is known of them."""
     if report is None:
         return ["every name"]
     return [
         name
         for name, each in report["names"].items()
-        if _is_nowhere(each) or any(site in answer["at"].split(", ") for answer in each["servers"].values())
+        if (_is_nowhere(each) and site in each["candidates"])
+        or any(site in answer["at"].split(", ") for answer in each["servers"].values())
     ]
 
 
@@ -97,15 +98,15 @@ def _is_nowhere(name: Mapping[str, Any]) -> bool:
     return all(answer.get("error") for answer in name["servers"].values())
 
 
-def unheard(report: Report | None) -> list[str]:
-    """Return the DNS servers that do not say where some name is: what they said before they may say again."""
-    names = report["names"].values() if report else ()
+def unheard(report: Report | None, site: str) -> list[str]:
+    """Return the DNS servers that do not say where a name is that a site may have: they may say again what they said."""
+    names = [each for each in report["names"].values() if site in each["candidates"]] if report else []
     return sorted({server for each in names for server, answer in each["servers"].items() if answer.get("error")})
 
 
 def has_left(report: Report | None, site: str) -> bool:
     """Whether every DNS server says of every name that it is elsewhere."""
-    return not at_site(report, site) and not unheard(report)
+    return not at_site(report, site) and not unheard(report, site)
 
 
 def leaving_problems(report: Report | None, site: str) -> list[str]:

@@ -208,9 +208,10 @@ def _wanted(record: Record, ttl: int) -> dict[str, Any]:
 
 def _resumed(api: Api, record: Record, homes: list[str], place: Place) -> Outcome:
     """Go on where a run was killed after it had revoked the token that the shares made."""
+    left = given_up(record, float(api.health().second))
     if not place.file.is_file():
         return Outcome(
-            None,
+            left,
             True,
             ["The root token that the shares made is not valid any more, and none was handed over: begin again."],
         )
@@ -218,7 +219,7 @@ def _resumed(api: Api, record: Record, homes: list[str], place: Place) -> Outcom
     found = api.token(token)
     if found is None:
         place.file.unlink()
-        return Outcome(None, True, [f"The token in {place.file} is not valid any more: it was removed. Begin again."])
+        return Outcome(left, True, [f"The token in {place.file} is not valid any more: it was removed. Begin again."])
     expires = float(found["creation_time"]) + float(found["creation_ttl"])
     done = _granted(record, str(found["accessor"]), expires, place.file, float(api.health().second))
     return Outcome(done, True, [handed_over(done, place)])

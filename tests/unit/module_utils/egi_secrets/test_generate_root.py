@@ -396,6 +396,15 @@ def test_a_token_that_was_handed_over_does_not_hide_that_others_were_not_looked_
     assert (done.accessor, done.since, done.unswept) == ("made", made.since, True)
 
 
+@pytest.mark.parametrize("unswept", [True, False])
+def test_nor_does_a_run_that_was_killed_before_anything_was_handed_over(made: Record, tmp_path: Path, unswept: bool) -> None:
+    members: Any = [Member()]
+    members[0].policies = None  # the token of the shares was revoked
+    key: Any = None
+    left = grant(members, replace(made, unswept=unswept), key, [], Place(tmp_path / "root-token.asc", 600)).record
+    assert (left is not None and (left.since, left.message) == (made.since, "")) is unswept
+
+
 def test_discarding_does_not_hide_it_either(made: Record, tmp_path: Path) -> None:
     members: Any = [Member()]
     left = discard(members, made, [], tmp_path / "root-token.asc").record

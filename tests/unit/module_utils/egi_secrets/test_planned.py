@@ -58,6 +58,11 @@ def test_where_nothing_is_known_nothing_is_moved() -> None:
 ELSEWHERE, HERE, SILENT = {"at": "ifca", "error": ""}, {"at": "infn", "error": ""}, {"at": "", "error": "no answer"}
 
 
+def named(**servers: dict[str, str]) -> dict[str, Any]:
+    """What a checker says of a name."""
+    return {"candidates": ["infn", "ifca"], "servers": servers}
+
+
 @pytest.mark.parametrize(
     ("answers", "there", "left", "problems"),
     [
@@ -73,16 +78,19 @@ def test_a_name_of_which_no_dns_server_says_anything_may_be_anywhere(
     answers: list[dict[str, str]], there: bool, left: bool, problems: list[str]
 ) -> None:
     servers = {f"ns{number}": answer for number, answer in enumerate(answers)}
-    seen = {"names": {"a": {"servers": servers}, "b": {"servers": {"ns0": ELSEWHERE}}}}
+    seen = {"names": {"a": named(**servers), "b": named(ns0=ELSEWHERE)}}
     assert planned.at_site(seen, "infn") == (["a"] if there else [])
     assert planned.has_left(seen, "infn") is left
     assert planned.leaving_problems(seen, "infn") == problems
+    assert planned.has_left(seen, "iisas"), "nobody gives a name to a site that is no candidate"
+    assert planned.has_left({"names": {"a": named(ns0={"at": "iisas", "error": ""})}}, "iisas") is False, "but by hand"
 
 
 def test_dns_servers_that_say_nothing_are_named() -> None:
-    seen = {"names": {"a": {"servers": {"ns1": ELSEWHERE, "ns2": SILENT}}, "b": {"servers": {"ns2": SILENT}}}}
-    assert planned.unheard(seen) == ["ns2"]
-    assert planned.unheard(None) == []
+    seen = {"names": {"a": named(ns1=ELSEWHERE, ns2=SILENT), "b": named(ns2=SILENT)}}
+    assert planned.unheard(seen, "infn") == ["ns2"]
+    assert planned.unheard(seen, "iisas") == []
+    assert planned.unheard(None, "infn") == []
     assert not planned.has_left(None, "infn")
     assert planned.leaving_problems(None, "infn") == ["The checker does not say where the names are."]
 
