@@ -121,6 +121,11 @@ def lifetime_problems(lifetimes: Iterable[Sequence[str]]) -> list[str]:
 def _blocks(name: str, addresses: Sequence[str]) -> list[str]:
     """Write single addresses as blocks, as the server returns them."""
     given = [addresses] if isinstance(addresses, str) else addresses
+    if not given:
+        raise AnsibleFilterError(
+            f"vault_config_services: {name} has no addresses, which to the server is any: give those that it comes from, or "
+            "take the service out."
+        )
     try:
         return [str(ip_network(str(address), strict=False)) for address in given]
     except ValueError as error:

@@ -184,7 +184,7 @@ options:
         type: list
         elements: str
         required: true
-extends_documentation_fragment: [egi_secrets]
+extends_documentation_fragment: [egi_secrets, egi_secrets.bundle]
 """
 
 EXAMPLES = r"""
@@ -276,6 +276,7 @@ def main() -> None:
         argument_spec={
             **arguments.CONNECTION,
             **arguments.GNUPG_HOMES,
+            **arguments.BUNDLE,
             "bundle_file": {"type": "path", "default": ""},
             "concurrency": {"type": "int", "default": 32},
             "token": {"type": "str", "default": "", "no_log": True},
@@ -310,12 +311,13 @@ def reconcile(params: dict[str, Any], *, check_mode: bool, diff: bool) -> dict[s
     declaration = declare.read(params["declared"], Path(params["policy_dir"]), params["remove"])
     if params["concurrency"] < 1:
         raise ReconcileError(f"concurrency is {params['concurrency']}: give 1 or more.")
+    token, jwt = params["token"].strip(), params["jwt"].strip()
     credentials = Credentials(
-        Secret(params["token"].strip()),
-        Secret(params["jwt"].strip()),
+        Secret(token),
+        Secret(jwt),
         params["login_path"],
         params["login_role"],
-        params["bundle_file"],
+        arguments.bundle(params, check_mode=check_mode) if params["bundle_file"] and not (token or jwt) else None,
         params["gnupg_homes"],
     )
     prove = params["prove"]

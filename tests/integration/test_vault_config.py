@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,7 +109,9 @@ DRIFT: dict[str, Callable[[Client], object]] = {
     "role:jwt/personal": lambda client: client.write(
         "auth/jwt/role/personal", {**(client.read("auth/jwt/role/personal") or {}), "token_period": "100h"}
     ),
-    "role:approle/backup": lambda client: client.write("auth/approle/role/backup", {"token_bound_cidrs": []}),
+    "role:approle/backup": lambda client: client.write(
+        "auth/approle/role/backup", {"token_bound_cidrs": ["0.0.0.0/0"], "bind_secret_id": False}
+    ),
     "group:people": lambda client: client.write("identity/group/name/people", {"policies": ["personal", "operator"]}),
     "group:vo-vo.one": lambda client: client.delete("identity/group/name/vo-vo.one"),
     "quota:logins": lambda client: client.write("sys/quotas/rate-limit/logins", {"path": "auth/jwt/login", "rate": 1000}),
@@ -122,6 +125,7 @@ def test_drift_of_each_kind_is_shown_and_mended(configured: Configured) -> None:
     shown = configured.run(check_mode=True, jwt=configured.operator_token, login_role="operator").succeeded()
     assert {step["id"] for step in shown["plan"]} == set(DRIFT)
     assert "token_period: 360000" in shown["diff"]["before"]
+    assert "bind_secret_id: false" in shown["diff"]["before"]
     configured.run(jwt=configured.operator_token).succeeded()
     assert not configured.run(jwt=configured.operator_token).succeeded()["changed"]
 
@@ -202,6 +206,20 @@ def test_a_policy_with_which_nobody_could_configure_is_not_written(configured: C
     assert not configured.run(jwt=configured.operator_token).succeeded()["changed"]
 
 
+@pytest.mark.parametrize(
+    "path", ["sys/auth", "sys/mounts", "auth/+/role/", "identity/group-alias"], ids=lambda path: str(path).replace("/", "-")
+)
+def test_nor_is_one_with_which_the_next_run_could_not_begin(configured: Configured, tmp_path: Path, path: str) -> None:
+    policies = Path(shutil.copytree(configured.policy_dir, tmp_path / "lacking"))
+    whole = (policies / "configurator.hcl").read_text()
+    lacking = re.sub(rf'path "{re.escape(path)}" {{[^}}]*}}\n', "", whole)
+    assert lacking != whole
+    (policies / "configurator.hcl").write_text(lacking)
+    sentence = configured.run(jwt=configured.operator_token, policy_dir=str(policies)).refused()
+    assert "with role configurator nobody could" in sentence
+    assert not configured.run(jwt=configured.operator_token).succeeded()["changed"]
+
+
 def test_login_settings_that_do_not_work_are_not_written(configured: Configured) -> None:
     wrong = declared(configured.provider)
     wrong["auth"][0]["settings"]["bound_issuer"] = "https://elsewhere.test"
@@ -215,6 +233,8 @@ def test_a_change_of_the_login_without_a_token_to_try_it_is_refused(configured: 
     wrong = spoilt(configured, "configurator", token_ttl="30m")
     prove = {"jwt": "", "login_roles": ["operator", "configurator"]}
     assert "no access token is at hand" in configured.run(wrong, prove=prove).refused()
+    shown = configured.run(wrong, prove=prove, check_mode=True).succeeded()
+    assert (ids(shown["plan"]), len(shown["notes"])) == ({"update role:jwt/configurator"}, 1), "a look needs no such token"
     assert not configured.run().succeeded()["changed"]
 
 

@@ -42,6 +42,8 @@ def test_a_service_may_do_its_one_job_from_its_own_addresses_only() -> None:
 def test_addresses_that_are_none_are_refused() -> None:
     with pytest.raises(AnsibleFilterError, match="give IP addresses"):
         filters().service_roles([{"name": "backup", "addresses": ["nowhere"]}])
+    with pytest.raises(AnsibleFilterError, match="has no addresses, which to the server is any"):
+        filters().service_roles([{"name": "backup", "addresses": []}])
 
 
 def test_lifetimes_have_bounds() -> None:

@@ -53,7 +53,7 @@ def as_operator(params: Mapping[str, Any], node: Node) -> Iterator[Server]:
         ReconcileError: nobody is at the keyboard, or the login was refused.
     """
     credentials = Credentials(
-        Secret(params["token"].strip()), Secret(params["jwt"].strip()), params["login_path"], params["login_role"], "", []
+        Secret(params["token"].strip()), Secret(params["jwt"].strip()), params["login_path"], params["login_role"], None, []
     )
     with Server(node, params["ca_file"], params["timeout"], _CONCURRENCY) as server, acting(server, credentials):
         yield server

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .. import bundle as bundles
 from .. import root_token
 from ..api import Secret
+from ..bundle import Bundle
 from ..errors import ReconcileError, RefusedError, SecretsError, UnreachableError
 from ..raft import ELECTION
 from .proof import log_in
@@ -34,7 +34,7 @@ class Credentials:
         jwt: an operator's access token, or empty.
         login_path: path of the auth method that takes it.
         login_role: role to log in with.
-        bundle_file: the unseal bundle with the first root token, or empty.
+        bundle: the unseal bundle with the first root token, or None.
         gnupg_homes: GnuPG homes that may decrypt it, "" for the operator's own.
     """
 
@@ -42,7 +42,7 @@ class Credentials:
     jwt: Secret
     login_path: str
     login_role: str
-    bundle_file: str
+    bundle: Bundle | None
     gnupg_homes: Sequence[str]
 
 
@@ -71,14 +71,13 @@ def acting(server: Server, credentials: Credentials) -> Iterator[str]:
                 server.request("POST", "auth/token/revoke-self", token=token)
             raise
         _log_out(server, token)
-    elif credentials.bundle_file:
-        bundle = bundles.require(credentials.bundle_file)
-        if bundle.root_token.revoked_at:
+    elif credentials.bundle is not None:
+        if credentials.bundle.root_token.revoked_at:
             raise ReconcileError(
-                f"The first root token was revoked on {bundle.root_token.revoked_at}: act as an operator, with "
+                f"The first root token was revoked on {credentials.bundle.root_token.revoked_at}: act as an operator, with "
                 "OIDC_ACCESS_TOKEN in the environment."
             )
-        server.act_with(root_token.decrypt(bundle, list(credentials.gnupg_homes)))
+        server.act_with(root_token.decrypt(credentials.bundle, list(credentials.gnupg_homes)))
         _refuse_what_is_gone(server)
         yield "the first root token"
     else:

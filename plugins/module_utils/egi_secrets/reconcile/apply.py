@@ -70,9 +70,9 @@ class Run:
         # What is listed and is neither there nor declared is gone: a later object of that name is somebody else's.
         ledger = stored if self.access_only else replace(stored, made=plans.still_there(stored.made, wanted, live))
         plan = self._plan(wanted, live, ledger)
-        self._check(plan)
+        notes = self._check(plan, check_mode=check_mode)
         plan = self._with_contents(plan)
-        notes = [f"{ident} was there before it was declared: it is this project's from now on." for ident in plan.adopted]
+        notes += [f"{ident} was there before it was declared: it is this project's from now on." for ident in plan.adopted]
         notes += self._named_for_nothing(live, stored)
         changed = plan.changes or self._made(wanted, ledger, plan, removals=True) != stored.made
         if changed and not check_mode:
@@ -109,7 +109,8 @@ class Run:
 
     # --- before anything is changed ------------------------------------------------------------------------------------
 
-    def _check(self, plan: Plan) -> None:
+    def _check(self, plan: Plan, *, check_mode: bool) -> list[str]:
+        """Refuse what must not be written, and return what check mode tells of in place of refusing it."""
         found: list[str] = []
         for step in plan.steps:
             if step.ident.kind == "policy" and step.wanted:
@@ -122,12 +123,15 @@ class Run:
         if found:
             raise DeclarationError("\n".join(found))
         critical = self._critical(plan)
-        if critical and not self.proof.at_hand:
-            raise ReconcileError(
-                f"This would change how operators log in ({', '.join(str(step.ident) for step in critical)}), and no access "
-                "token is at hand to try it with: export OIDC_ACCESS_TOKEN as one of them and run this again. Nothing was "
-                "changed."
-            )
+        if not critical or self.proof.at_hand:
+            return []
+        told = (
+            f"This would change how operators log in ({', '.join(str(step.ident) for step in critical)}), and no access "
+            "token is at hand to try it with"
+        )
+        if not check_mode:
+            raise ReconcileError(f"{told}: export OIDC_ACCESS_TOKEN as one of them and run this again. Nothing was changed.")
+        return [f"{told}: whoever makes the change exports OIDC_ACCESS_TOKEN as one of them."]
 
     def _critical(self, plan: Plan) -> list[Step]:
         """Return the changes after which operators could be locked out."""

@@ -67,17 +67,13 @@ def differences(declared: Mapping[str, Any], live: Mapping[str, Any], *, exact: 
     """
     found = {key: value for key, value in declared.items() if not same(value, live.get(key))}
     if exact:
-        found |= {
-            key: empty_like(value)
-            for key, value in live.items()
-            if key not in declared and not is_unset(value) and not _is_default(key, value)
-        }
+        found |= {key: empty_like(value) for key, value in live.items() if key not in declared and _is_set(key, value)}
     return found
 
 
 def held(live: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that are declared, and those that hold something which nobody set to it by default."""
-    return {key: value for key, value in live.items() if key in declared or not (is_unset(value) or _is_default(key, value))}
+    return {key: value for key, value in live.items() if key in declared or _is_set(key, value)}
 
 
 def is_unset(value: object) -> bool:
@@ -88,6 +84,12 @@ def is_unset(value: object) -> bool:
 def _is_default(key: str, value: object) -> bool:
     usual = _UNSET.get(key, ...)
     return value in usual if isinstance(usual, tuple) else value == usual
+
+
+def _is_set(key: str, value: object) -> bool:
+    """Whether somebody set a field: it holds something but what it holds by default, or what is on by default is off."""
+    off = value is False and _UNSET.get(key) is True
+    return off or not (is_unset(value) or _is_default(key, value))
 
 
 def empty_like(value: object) -> object:

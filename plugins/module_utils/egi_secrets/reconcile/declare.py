@@ -236,6 +236,8 @@ def _of_path(kind: str, path: str) -> Iterator[str]:
             f"{kind}: {path!r} is no path that clients can rely on: use lower-case letters, digits and _ (no dash), with / "
             "between parts."
         )
+    elif kind == "auth" and "/" in path:
+        yield f"auth: {path!r} has a /, and policies name the methods that may be configured by one part: use _ instead."
     elif path.endswith(CANDIDATE_AUTH):
         yield f"{kind}: {path!r} ends in {CANDIDATE_AUTH}, which is kept for rehearsals: rename it."
     elif path.split("/", maxsplit=1)[0] in BUILT_IN_MOUNTS:

@@ -175,6 +175,10 @@ def needs(ledger_mount: str, wanted: Sequence[Wanted]) -> Iterator[tuple[str, se
     """Return what whoever configures must be able to do, for the objects that are declared."""
     yield f"{ledger_mount}/data/ledger/role", {"create", "update", "read"}
     yield "sys/capabilities-self", {"update"}
+    yield from ((path, {"read"}) for path in ("sys/mounts", "sys/auth"))
+    # To the server a list is of a path that ends in a slash.
+    lists = ("sys/policies/acl/", "sys/policies/detailed/acl/", "identity/group/name/", "sys/quotas/rate-limit/")
+    yield from ((path, {"list"}) for path in lists)
     for each in wanted:
         path = api_path(each.ident)
         match each.ident.kind:
@@ -183,12 +187,15 @@ def needs(ledger_mount: str, wanted: Sequence[Wanted]) -> Iterator[tuple[str, se
             case "auth":
                 yield path, {"update", "delete", "sudo"}
                 yield path + CANDIDATE_AUTH, {"update", "delete", "sudo"}
+                yield f"{path}/tune", {"update"}
+                yield f"auth/{each.ident.name}/role/", {"list"}
                 yield f"auth/{each.ident.name}/role/x", {"update", "read"}
                 yield f"auth/{each.ident.name}{CANDIDATE_AUTH}/role/x", {"update"}
             case "config":
                 yield path, {"update", "read"}
     yield "sys/policies/acl/x", {"update", "read", "delete"}
     yield "identity/group/name/x", {"update", "read", "delete"}
+    yield "identity/group-alias", {"update"}
     yield "sys/quotas/rate-limit/x", {"update", "read", "delete"}
 
 

@@ -14,7 +14,7 @@ from ansible.module_utils.egi_secrets.reconcile.server import Server
 
 NO_LEADER = RefusedError("n1", 500, ["local node not active but active cluster node not found"], "")
 REDIRECT = RefusedError("n1", 307, [], "")  # it knows who leads, and has no connection there yet
-ALICE = acting.Credentials(Secret(""), Secret("jwt"), "jwt", "operator", "", [])
+ALICE = acting.Credentials(Secret(""), Secret("jwt"), "jwt", "operator", None, [])
 
 
 @dataclass

@@ -67,5 +67,11 @@ def test_what_nobody_declared_is_reset_where_it_holds_something() -> None:
     }
 
 
+def test_what_is_on_by_default_and_was_turned_off_is_reset_too() -> None:
+    assert differences({"ttl": "60s"}, {"ttl": 60, "bind_secret_id": False}, exact=True) == {"bind_secret_id": True}
+    assert differences({"ttl": "60s"}, {"ttl": 60, "bind_secret_id": True, "verbose": False}, exact=True) == {}
+    assert differences({"bind_secret_id": False}, {"bind_secret_id": False}, exact=True) == {}
+
+
 def test_what_nobody_declared_may_stay_where_it_is_not_exact() -> None:
     assert differences({"ttl": "60s"}, {"ttl": 60, "period": 100}, exact=False) == {}

@@ -101,6 +101,7 @@ def change(path: str, value: object) -> Callable[[Declared], None]:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
+        (change("auth.0.path", "sites/one"), "has a /, and policies name the methods"),
         (change("vos.0.name", "../operations"), "cannot be the name of a VO"),
         (change("vos.0.name", "a/b"), "cannot be the name of a VO"),
         (change("vos.0.name", "a..b"), "cannot be the name of a VO"),
