@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from ansible.module_utils.egi_secrets.bundle import Bundle, RootToken
+from ansible.module_utils.egi_secrets.keys import Ours, Pending, Share
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -46,6 +50,18 @@ def test_why_a_host_said_nothing_is_told(said: dict[str, object], state: str, wh
     host = {"vault_node_id": "vault-infn", "site_name": "infn", **said}
     (node,) = filters("cluster").service_status([host]).nodes
     assert (node.state, node.why) == (state, why)
+
+
+@pytest.mark.parametrize(("damaged", "page"), [(False, "docs/runbooks/rekey.md"), (True, "docs/key-ceremony.md")])
+def test_a_rekey_that_is_under_way_has_its_own_page(damaged: bool, page: str) -> None:
+    message = base64.b64encode(b"\xc1a message of OpenPGP").decode()
+    share = Share(1, "alice", "F" * 40, message)
+    bundle = Bundle("test", "2026-11-22T23:00:00Z", 1, (share,), RootToken("alice", "F" * 40, message, None))
+    begun = replace(bundle, serial=1, pending=Pending(Ours("a1", 1, bundle.keys.holders), "2026-11-23T00:00:00Z"))
+    content = "{}" if damaged else begun.render()
+    host = {"vault_node_id": "vault-infn", "site_name": "infn", "vault_cluster_member": {"bundle": {"content": content}}}
+    todo = filters("cluster").service_status([host]).todo
+    assert [each.runbook for each in todo if each.runbook == page] == [page], todo
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def bundle(params: Mapping[str, Any], *, check_mode: bool) -> Bundle:
         BundleError: there is none, or it is damaged.
     """
     found = str(params.get("bundle") or "") if check_mode else ""
-    return bundles.parse(found, "that vault_cluster_init found") if found else bundles.require(params["bundle_file"])
+    return bundles.parse(found, "that the nodes have") if found else bundles.require(params["bundle_file"])
 
 
 def diff(before: object, after: object, header: str) -> dict[str, str]:
