@@ -86,11 +86,14 @@ class Ceremony:
         """Wait until every member votes: only a voter can take over, and who just joined votes ten seconds later."""
         client = self.client(self.cluster.servers[0])
 
-        def all_vote() -> bool:
-            members = (client.read("sys/storage/raft/configuration") or {})["config"]["servers"]
-            return {each["node_id"] for each in members if each["voter"]} == {server.name for server in self.cluster.servers}
+        def members() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = (client.read("sys/storage/raft/configuration") or {})["config"]["servers"]
+            return found
 
-        wait_for(all_vote, seconds)
+        def all_vote() -> bool:
+            return {each["node_id"] for each in members() if each["voter"]} == {each.name for each in self.cluster.servers}
+
+        wait_for(all_vote, seconds, lambda: f"members: {members()}\n{self.cluster.journals()}")
 
     def client(self, server: Server, token: Secret | None = None) -> Client:
         """Act with a token; by default with the first root token, for as long as the bundle has it."""

@@ -7,12 +7,14 @@ and the connection goes to the given address: what `connect_address` is for.
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,24 +52,39 @@ def server_binary() -> Path:
     return path
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until a condition holds; fail when it does not within so many seconds."""
+def wait_for(condition: Callable[[], bool], seconds: float, account: Callable[[], str] = str) -> None:
+    """Wait until a condition holds; fail when it does not within so many seconds, with an account of what is instead."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, account()
         time.sleep(0.2)
 
 
+def _ports_to_give() -> Iterator[int]:
+    """Tell TCP ports below those that the kernel gives to outgoing connections, each once; xdist's workers share none.
+
+    A port that the kernel calls free, as for `bind(0)`, it may give to anyone's connection before the server of a test
+    binds it, or while that server is down. A server whose cluster port is taken leads without one, and nobody else votes.
+    """
+    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ports = range(10_000 + worker, first_ephemeral, workers)
+    start = secrets.randbelow(len(ports))  # another run of the tests on this machine begins elsewhere
+    yield from itertools.chain(ports[start:], ports[:start])
+
+
+PORTS = _ports_to_give()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) != 0
+
+
 def free_ports(count: int) -> list[int]:
-    """Return `count` TCP ports of loopback that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Return `count` TCP ports of loopback that nothing listens on, and that nobody is given but who asked."""
+    return list(itertools.islice(filter(_is_free, PORTS), count))
 
 
 class Authority:
@@ -265,6 +282,9 @@ storage "raft" {{
             server.start()
         for server in self.servers:
             server.wait_for_port()
+
+    def journals(self) -> str:
+        return "\n".join(f"{server.name}:\n{server.journal()}" for server in self.servers)
 
     def stop(self) -> None:
         for server in self.servers:
