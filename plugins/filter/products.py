@@ -14,7 +14,7 @@ _OURS = str(Path(__file__).resolve().parents[1] / "module_utils")
 if _OURS not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(_OURS)
 
-from ansible.module_utils.egi_secrets import identity, products  # noqa: E402 - needs the path above
+from ansible.module_utils.egi_secrets import identity, ports, products  # noqa: E402 - needs the path above
 
 
 def product_profile(name: str) -> dict[str, object]:
@@ -30,6 +30,11 @@ def product_checkers(name: str, state: Mapping[str, Any], version: str) -> list[
     versions = state["versions"]
     current = {versions["current"]} & set(versions["installed"])
     return products.product_named(name).checkers(sorted(current | {version}))
+
+
+def ports_taken(state: Mapping[str, Any]) -> list[str]:
+    """Say which ports of a node's server somebody else has, from what `vault_node_state` saw. See ports.taken."""
+    return [f"port {port} by {who}" for port, who in ports.taken(state["ports"], state["process"]).items()]
 
 
 def identity_problems(members: Mapping[str, Mapping[str, object]], audit_devices: object) -> list[str]:
@@ -69,6 +74,7 @@ class FilterModule:
         return {
             "product_profile": product_profile,
             "product_checkers": product_checkers,
+            "ports_taken": ports_taken,
             "identity_problems": identity_problems,
             "members_of": members_of,
             "tls_members": tls_members,

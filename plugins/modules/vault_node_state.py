@@ -31,6 +31,7 @@ options:
   name: {description: DNS name that the listeners' certificate must carry., type: str, required: true}
   ports: {description: Ports of the TLS listeners., type: list, elements: int, default: [8200]}
   listen_address: {description: Address that they bind., type: str, default: "[::]"}
+  cluster_port: {description: "Port at which the other members reach it, on the same address.", type: int, default: 8201}
   certificate: {description: Certificate file on the host., type: path, required: true}
   ca: {description: CA file on the host., type: path, required: true}
   audit_files: {description: Audit files to look at., type: list, elements: path, default: []}
@@ -61,6 +62,7 @@ state:
       C(missing_commands); C(restart_pending) and C(reload_pending), lists of reasons; C(started_known), whether there are
       copies of the files that the process was started with;
       C(remembers), whether its disk holds a log of Raft;
+      C(ports) by port, who listens there, with pid and command;
       C(server) with health, seal, leader, autopilot, applied_index; C(tls) with file, served, error, trust (the CA file's
       certificates), authorities (sha256 of those of them that vouch for what is served) and listeners, of each its port,
       certificate (sha256, serial, issuer, subject, not_before, not_after, days_left), status and errors; C(audit) and
@@ -84,6 +86,7 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "name": {"type": "str", "required": True},
     "ports": {"type": "list", "elements": "int", "default": [8200]},
     "listen_address": {"type": "str", "default": "[::]"},
+    "cluster_port": {"type": "int", "default": 8201},
     "certificate": {"type": "path", "required": True},
     "ca": {"type": "path", "required": True},
     "audit_files": {"type": "list", "elements": "path", "default": []},
@@ -116,6 +119,7 @@ def main() -> None:
         name=given["name"],
         ports=tuple(given["ports"]),
         listen_address=given["listen_address"],
+        cluster_port=given["cluster_port"],
         certificate=Path(given["certificate"]),
         ca=Path(given["ca"]),
         audit_files=tuple(map(Path, given["audit_files"])),

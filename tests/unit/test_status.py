@@ -11,11 +11,13 @@ from ansible.module_utils.egi_secrets.bundle import RootToken
 from ansible.module_utils.egi_secrets.status import Elsewhere, Status, status_of
 from ansible.module_utils.egi_secrets.status_screen import WIDTH, clock, duration, screen
 from ansible.module_utils.egi_secrets.status_tls import tls_todo
-from ansible.module_utils.egi_secrets.todo import CEREMONY, Todo
+from ansible.module_utils.egi_secrets.todo import CEREMONY, UNSEAL, Todo
 
 NOW = 1_800_000_000.0
 NODES = ("vault-iisas", "vault-infn", "vault-ifca")
 SEALED = {"health": {"initialized": True, "sealed": True}, "leader": None, "autopilot": None}
+STOPPED = {"running": False, "process": None, "server": None, "ports": {"8200": None, "8201": None}}
+BARE = {**STOPPED, "remembers": False}
 REVOKED = RootToken("alice", "F" * 40, "", revoked_at="2026-11-01T00:00:00Z")
 
 
@@ -64,11 +66,12 @@ def state(*, active: bool = False) -> dict[str, Any]:
         "running": True,
         "starts_at_boot": True,
         "firewall_sound": True,
-        "process": {"started": NOW - 7200},
+        "process": {"pid": 7, "started": NOW - 7200},
         "versions": {"running": "2.7.2", "current": "2.7.2", "installed": ["2.7.2"]},
         "restart_pending": [],
         "reload_pending": [],
         "server": server(active=active),
+        "ports": {"8200": {"pid": 7, "command": "bao"}, "8201": {"pid": 7, "command": "bao"}},
         "tls": tls(100, 200),
         "filesystems": {"/var/lib/openbao": {"free_percent": 60.0}},
         "audit": {"/var/log/openbao/audit.log": {"modified": NOW - 3, "open": True}},
@@ -87,7 +90,7 @@ def changed(**change: object) -> Status:
 
 
 def test_a_member_that_lost_its_disk_is_not_to_be_unsealed() -> None:
-    found = changed(running=False, server=None, remembers=False).todo
+    found = changed(**BARE).todo
     assert [(each.what, each.runbook) for each in found if "vault-infn" in each.what] == [
         (
             "vault-infn is a member of Raft, and its disk is empty: what it had acknowledged must not count any more. Run "
@@ -103,7 +106,7 @@ WIPE = "playbooks/operate/replace-site.yml -e remove=vault-infn -e wipe=true, wh
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"running": False, "process": None, "server": None}, f"that was removed. Run {WIPE}"),
+        (STOPPED, f"that was removed. Run {WIPE}"),
         ({"server": SEALED}, f"that was removed. Run {WIPE}"),
         ({}, f"that was removed. If it is not one in a minute, run {WIPE}"),
     ],
@@ -119,7 +122,6 @@ def test_one_that_was_removed_and_has_its_data_is_not_to_be_unsealed(change: dic
     assert "wipe" not in told(status_of(those, REVOKED)), "one that is to join is told nothing of that"
 
 
-BARE = {"running": False, "process": None, "server": None, "remembers": False}
 WAITS = {"server": {"health": {"initialized": False, "sealed": True}, "leader": None, "autopilot": None}, "remembers": False}
 
 
@@ -151,6 +153,19 @@ def test_one_that_joined_and_waits_for_shares_is_to_be_unsealed() -> None:
     those[1]["state"] |= {"server": SEALED, "remembers": False}
     those[0]["state"]["server"]["autopilot"] |= {"nodes": {"vault-iisas": True, "vault-ifca": True}, "failure_tolerance": 0}
     assert "vault-infn is sealed" in told(status_of(those, REVOKED))
+
+
+def test_ports_that_the_server_lacks() -> None:
+    own, other = {"pid": 7, "command": "bao"}, {"pid": 9, "command": "nginx"}
+    (todo,) = changed(ports={"8200": own, "8201": other}).todo
+    assert todo.what.startswith("The server on vault-infn lacks port 8201: nginx (pid 9) has it.")
+    assert todo.runbook == UNSEAL
+    (todo,) = changed(ports={"8200": own, "8201": None}).todo
+    assert todo.what.startswith("The server on vault-infn lacks port 8201: nobody listens there.")
+    assert changed(ports={"8200": own, "8201": {"pid": None, "command": None}}).todo == [], "nobody could tell whose it is"
+    sealed = {"8200": own, "8201": None}
+    assert "lacks port" not in str(changed(server=SEALED, ports=sealed).todo), "it is opened when the server is"
+    assert "lacks port 8200: nginx" in str(changed(**STOPPED | {"ports": {"8200": other}}).todo)
 
 
 def test_an_open_firewall_and_a_server_that_no_boot_starts_need_doing() -> None:
@@ -233,7 +248,7 @@ def test_all_is_well() -> None:
             ["Restart pending on vault-infn", "openbao.hcl", "restart-pending.md"],
         ),
         ({"reload_pending": ["another certificate"]}, ["Reload pending on vault-infn", "rotate-tls.yml", "rotate-tls.md"]),
-        ({"running": False, "process": None, "server": None}, ["The server on vault-infn is stopped", "index.md"]),
+        (STOPPED, ["The server on vault-infn is stopped", "index.md"]),
         ({"server": None}, ["vault-infn does not answer", "index.md"]),
         ({"server": SEALED}, ["vault-infn is sealed", "unseal.yml", "unseal.md"]),
         ({"filesystems": {"/var/log/openbao": {"free_percent": 3.0}}}, ["3.0 %", "/var/log/openbao", "vault-infn"]),
@@ -264,7 +279,7 @@ def test_a_listener_that_does_not_answer_needs_doing_and_the_file_on_disk_is_not
     assert [node.tls_days for node in status.nodes] == [100, None, 100]
     (todo,) = changed(tls=tls(100, None)).todo
     assert "The server on vault-infn runs, and no listener answers on port 8201" in todo.what
-    (todo,) = changed(running=False, process=None, server=None, tls=tls(None)).todo
+    (todo,) = changed(**STOPPED, tls=tls(None)).todo
     assert "is stopped" in todo.what, "then no listener is no wonder"
 
 

@@ -92,6 +92,16 @@ def test_unreadable_key_file(lab: Lab) -> None:
     refused(lab, *extra(vault_server_tls_key_file=str(lab.state / "tls")), says=["vault_server_tls_key_file"])
 
 
+def test_a_port_that_something_else_has(lab: Lab) -> None:
+    holds = "import socket, time; s = socket.create_server(('127.0.0.1', 8201)); time.sleep(600)"
+    lab.ssh("vault-infn", f'systemd-run --quiet --unit=story-port python3 -c "{holds}"')
+    try:
+        wait_for(lambda: ":8201 " in lab.ssh("vault-infn", "ss -Hltn"), 10, "a stranger on the cluster port")
+        refused(lab, says=["vault-infn", "8201 by python3 (pid ", "vault_cluster_port", "Nothing was changed"])
+    finally:
+        lab.ssh("vault-infn", "systemctl stop story-port")
+
+
 def test_check_mode_on_bare_hosts_fails_nothing_and_changes_nothing(lab: Lab) -> None:
     run = lab.play("deploy/vault.yml", "--check", "--diff")
     assert "cannot be checked" in run.text

@@ -105,7 +105,10 @@ def voter_problems(autopilot: Autopilot, expected: Sequence[str], apart: Collect
         )
     ill = sorted(name for name, healthy in autopilot.nodes.items() if not healthy)
     if ill:
-        problems.append(f"Autopilot calls these members unhealthy: {', '.join(ill)}. Look at their journal and their clock.")
+        problems.append(
+            f"Autopilot calls these members unhealthy: {', '.join(ill)}. Look at their journal and clock; where it is all "
+            "but the leader, see whether the leader has its cluster port (playbooks/operate/show-status.yml)."
+        )
     tolerance = (len(expected) - 1) // 2
     if not problems and not missing and autopilot.failure_tolerance != tolerance:
         problems.append(

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import certificates, listeners, nft
+from . import ports as tcp_ports
 from .listeners import Listener
 
 Json = dict[str, object]
@@ -57,6 +58,7 @@ class Node:
     filesystems: tuple[Path, ...]
     commands: tuple[str, ...]
     listen_address: str = "[::]"
+    cluster_port: int = 8201
     tls_files: tuple[Path, ...] = ()
     raft_log: Path | None = None
     firewall: tuple[str, str] | None = None  # name and wanted definition of our nftables table
@@ -84,6 +86,7 @@ def look(node: Node) -> Json:
         "started_known": started_known(node),
         "reload_pending": reload_reasons(node, tls, running=process is not None),
         "server": server_of(node.socket) if process else None,
+        "ports": tcp_ports.listening(node.listen_address, [*node.ports, node.cluster_port]),
         "tls": tls,
         "tls_files": [identity_of(path) for path in node.tls_files],
         "firewall_sound": firewall_sound(*node.firewall) if node.firewall else None,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from .members import Member, cluster_problems, expelled, forgetful, standby_problems, voter_problems
 from .operate.planned import freshest
+from .ports import taken
 from .raft import BEHIND
 from .status_names import checkers_todo, holds, places
 from .status_tls import days_left, idle_authorities, served_by, soonest, tls_todo
@@ -346,7 +347,7 @@ def _todo_of(node: NodeStatus, state: Mapping[str, Any], *, watched: bool) -> li
     if state["reload_pending"]:
         why = "; ".join(state["reload_pending"])
         todo.append(Todo(f"Reload pending on {name}: {why}. Run playbooks/operate/rotate-tls.yml.", ROTATE))
-    todo += tls_todo(name, state) + _host_todo(name, state)
+    todo += tls_todo(name, state) + _host_todo(name, state) + _ports_todo(node, state)
     todo += [
         Todo(f"The filesystem of {path} on {name} cannot be looked at: is {path} there, and its disk mounted?", INDEX)
         for path, room in state["filesystems"].items()
@@ -377,6 +378,21 @@ def _host_todo(name: str, state: Mapping[str, Any]) -> list[Todo]:
     if not state["starts_at_boot"]:
         found.append(f"The server on {name} does not start at the next boot: run playbooks/site.yml.")
     return [Todo(each, STAND_UP) for each in found]
+
+
+def _ports_todo(node: NodeStatus, state: Mapping[str, Any]) -> list[Todo]:
+    """Look for ports that the server does not have: without its cluster port it is unsealed, and may lead, all the same."""
+    lacking = {port: f"{who} has it" for port, who in taken(state["ports"], state["process"]).items()}
+    if node.state in OPEN:
+        lacking |= {port: "nobody listens there" for port, holder in state["ports"].items() if holder is None}
+    return [
+        Todo(
+            f"The server on {node.node} lacks port {port}: {why}. Whoever is to reach it there cannot. Free the port, "
+            "restart the server (systemctl restart on the host) and unseal it.",
+            UNSEAL,
+        )
+        for port, why in lacking.items()
+    ]
 
 
 def _audit_todo(node: NodeStatus, state: Mapping[str, Any], *, watched: bool) -> list[Todo]:
