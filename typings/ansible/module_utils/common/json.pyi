@@ -1,0 +1,9 @@
+# The part of ansible-core 2.19's serialization that this project uses; ansible-core ships no types.
+import json
+from enum import Enum
+
+class Direction(Enum):
+    CONTROLLER_TO_MODULE = ...
+    MODULE_TO_CONTROLLER = ...
+
+def get_module_encoder(name: str, direction: Direction, /) -> type[json.JSONEncoder]: ...
