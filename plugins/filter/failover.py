@@ -147,11 +147,17 @@ def move_problems(report: Mapping[str, Any], site: str, names: Sequence[str]) ->
     return planned.move_problems(report or None, site, names)
 
 
-def drain_problems(report: Mapping[str, Any], site: str, hosts: Iterable[HostVars]) -> list[str]:
-    """Say why a site cannot be drained; the hosts' variables hold what vault_cluster's ask.yml registered."""
-    members = {
-        host["site_name"]: Member.from_node_state(host["vault_node_id"], host.get("vault_cluster_member")) for host in hosts
-    }
+def drain_problems(report: Mapping[str, Any], site: str, hosts: Iterable[HostVars] | None) -> list[str]:
+    """Say why a site cannot be drained.
+
+    `hosts`: variables of the members, with what vault_cluster's ask.yml registered; None: all were just seen to be well.
+    """
+    members = None
+    if hosts is not None:
+        members = {
+            host["site_name"]: Member.from_node_state(host["vault_node_id"], host.get("vault_cluster_member"))
+            for host in hosts
+        }
     return planned.drain_problems(report or None, site, members)
 
 
@@ -160,8 +166,10 @@ def serving_problems(report: Mapping[str, Any], site: str) -> list[str]:
     return planned.serving_problems(report or None, site)
 
 
-def restore_problems(report: Mapping[str, Any], site: str, hosts: Iterable[HostVars]) -> list[str]:
-    """Say why a site's hold cannot be ended yet; the hosts' variables hold what vault_cluster's ask.yml registered."""
+def restore_problems(report: Mapping[str, Any], site: str, hosts: Iterable[HostVars] | None) -> list[str]:
+    """Say why a site's hold cannot be ended yet. `hosts` are those of drain_problems."""
+    if hosts is None:
+        return planned.serving_problems(report or None, site)
     indexes: dict[str, int | None] = {}
     for host in hosts:
         server = (host.get("vault_cluster_member") or {}).get("server") or {}

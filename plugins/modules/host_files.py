@@ -32,6 +32,9 @@ options:
         default: file
       content: {description: Content of a file., type: str}
       secret_content: {description: Content of a file that is never shown in a diff or an error., type: str}
+      source:
+        description: A file on the host, in a directory that only root writes to, whose content is taken and never shown.
+        type: path
       target: {description: What a link points to., type: str}
       owner: {description: User name., type: str, default: root}
       group: {description: Group name., type: str, default: root}
@@ -75,6 +78,7 @@ ENTRY = {
     "state": {"type": "str", "choices": ["file", "directory", "link", "absent"], "default": "file"},
     "content": {"type": "str"},
     "secret_content": {"type": "str", "no_log": True},
+    "source": {"type": "path"},
     "target": {"type": "str"},
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "root"},

@@ -37,6 +37,7 @@ options:
   audit_files: {description: Audit files to look at., type: list, elements: path, default: []}
   filesystems: {description: Paths whose filesystems to look at., type: list, elements: path, default: []}
   tls_files: {description: Files whose checksum and permissions to look at., type: list, elements: path, default: []}
+  way_back: {description: Where what it ran before is kept while it is restarted., type: path}
   raft_log: {description: "Where its store of Raft's log is, C(raft/raft.db) in its data directory.", type: path}
   firewall_table: {description: Name of our nftables table., type: str}
   firewall_definition: {description: What the table should be., type: str}
@@ -60,7 +61,7 @@ state:
       uid, memory_kb, swapped_kb, core_limit, open_files_limit, swap_max; C(versions) with installed, current, running;
       C(binary) with sha256, uid, gid, mode; C(account) with home, shell, locked;
       C(missing_commands); C(restart_pending) and C(reload_pending), lists of reasons; C(started_known), whether there are
-      copies of the files that the process was started with;
+      copies of the files that the process was started with; C(way_back), whether what it ran before is kept;
       C(remembers), whether its disk holds a log of Raft;
       C(ports) by port, who listens there, with pid and command;
       C(server) with health, seal, leader, autopilot, applied_index; C(tls) with file, served, error, trust (the CA file's
@@ -93,6 +94,7 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "filesystems": {"type": "list", "elements": "path", "default": []},
     "commands": {"type": "list", "elements": "str", "default": []},
     "tls_files": {"type": "list", "elements": "path", "default": []},
+    "way_back": {"type": "path"},
     "raft_log": {"type": "path"},
     "firewall_table": {"type": "str"},
     "firewall_definition": {"type": "str"},
@@ -126,6 +128,7 @@ def main() -> None:
         filesystems=tuple(map(Path, given["filesystems"])),
         commands=tuple(given["commands"]),
         tls_files=tuple(map(Path, given["tls_files"])),
+        way_back=Path(given["way_back"]) if given["way_back"] else None,
         raft_log=Path(given["raft_log"]) if given["raft_log"] else None,
         firewall=(given["firewall_table"], given["firewall_definition"]) if given["firewall_table"] else None,
     )

@@ -82,7 +82,7 @@ def test_what_fails_before_a_restart_is_no_server_that_does_not_start() -> None:
     tasks = yaml.safe_load((ROLES / "vault_server/tasks/restart.yml").read_text())
     rescued = next(task for task in tasks if "rescue" in task)
     assert _what(rescued["block"][0]) == "ansible.builtin.systemd_service"
-    assert len(tasks) == 1 + tasks.index(rescued) == 3
+    assert len(tasks) == 1 + tasks.index(rescued) == 2
 
 
 def test_a_server_that_does_not_answer_is_waited_for_whether_or_not_it_has_a_process() -> None:

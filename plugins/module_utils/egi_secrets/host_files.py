@@ -87,33 +87,36 @@ class Change:
 def wanted_from(entry: Mapping[str, Any]) -> Wanted:
     """Return what an entry of the module's `files` asks for.
 
-    Raises HostFileError where the entry contradicts itself.
+    Raises HostFileError where the entry contradicts itself, OSError where its source cannot be read.
     """
     path, state = str(entry["path"]), str(entry.get("state") or FILE)
     if not path.startswith("/") or os.path.normpath(path) != path:
         msg = f"{path}: give an absolute path without '.', '..' or a trailing slash."
         raise HostFileError(msg)
-    content, secret = entry.get("content"), entry.get("secret_content")
-    if state == FILE and (content is None) == (secret is None):
-        msg = f"{path}: a file takes either content or secret_content."
+    given = [name for name in ("content", "secret_content", "source") if entry.get(name) is not None]
+    if state == FILE and len(given) != 1:
+        msg = f"{path}: a file takes one of content, secret_content and source."
         raise HostFileError(msg)
     if state == LINK and not entry.get("target"):
         msg = f"{path}: a link takes a target."
         raise HostFileError(msg)
     default_mode = {FILE: "0644", DIRECTORY: "0755"}.get(state)
     mode = entry.get("mode") or default_mode
-    text = secret if secret is not None else content
     return Wanted(
         path=path,
         state=state,
-        content=str(text).encode() if state == FILE else b"",
-        secret=secret is not None,
+        content=_content(given[0], str(entry[given[0]])) if state == FILE else b"",
+        secret=given != ["content"],
         target=str(entry.get("target") or "") if state == LINK else "",
         owner=str(entry.get("owner") or "root"),
         group=str(entry.get("group") or "root"),
         mode=int(str(mode), 8) if mode is not None and default_mode else None,
         validate=tuple(map(tuple, entry.get("validate") or ())),
     )
+
+
+def _content(kind: str, given: str) -> bytes:
+    return Path(given).read_bytes() if kind == "source" else given.encode()
 
 
 def plan(wanted: Sequence[Wanted]) -> list[Change]:

@@ -61,6 +61,7 @@ class Node:
     cluster_port: int = 8201
     tls_files: tuple[Path, ...] = ()
     raft_log: Path | None = None
+    way_back: Path | None = None
     firewall: tuple[str, str] | None = None  # name and wanted definition of our nftables table
 
 
@@ -84,6 +85,7 @@ def look(node: Node) -> Json:
         "missing_commands": [command for command in node.commands if shutil.which(command, path=_SEARCH) is None],
         "restart_pending": restart_reasons(node, unit, process, versions),
         "started_known": started_known(node),
+        "way_back": node.way_back.exists() if node.way_back else None,
         "reload_pending": reload_reasons(node, tls, running=process is not None),
         "server": server_of(node.socket) if process else None,
         "ports": tcp_ports.listening(node.listen_address, [*node.ports, node.cluster_port]),

@@ -151,17 +151,20 @@ def move_problems(report: Report | None, site: str, names: Sequence[str]) -> lis
     return found
 
 
-def drain_problems(report: Report | None, site: str, members: Mapping[str, Member]) -> list[str]:
+def drain_problems(report: Report | None, site: str, members: Mapping[str, Member] | None) -> list[str]:
     """Say why a site cannot be drained, a sentence each.
 
     Args:
         report: the newest of a checker.
         site: the site.
-        members: site → what its node says of itself; of a node that was not reached, that it says nothing.
+        members: site → what its node says of itself; of a node that was not reached, that it says nothing. None: each was
+            just seen to be a healthy voter that has caught up.
     """
     found = unknown_site(report, site, "site")
     if found or report is None:
         return found
+    if members is None:
+        return _nowhere_to_go(report, site, list(report["sites"]))
     # A node that answers may be cut off from Raft: what the leader says of it counts as well.
     autopilot = next((member.autopilot for member in members.values() if member.active and member.autopilot), None)
     healthy = {other: autopilot is None or autopilot.nodes.get(member.name, False) for other, member in members.items()}
@@ -182,6 +185,12 @@ def drain_problems(report: Report | None, site: str, members: Mapping[str, Membe
             f"The leader says that the cluster survives the loss of {autopilot.failure_tolerance} members: it cannot spare "
             f"{site}; see which member is ill or does not vote yet (playbooks/operate/show-status.yml)."
         )
+    return found + _nowhere_to_go(report, site, well)
+
+
+def _nowhere_to_go(report: Report, site: str, well: Collection[str]) -> list[str]:
+    """Say which names no other site could take that is among those whose nodes are well."""
+    found = []
     for name, each in report["names"].items():
         if site not in each["candidates"]:
             continue

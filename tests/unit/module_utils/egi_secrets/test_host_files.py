@@ -113,6 +113,18 @@ def test_a_secret_is_in_no_diff_and_in_no_error(tmp_path: Path) -> None:
     assert "NEW-SECRET" not in str(refusal.value)
 
 
+def test_the_content_of_another_file_is_taken_and_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "from").write_text("what it was started with")
+    kept = wanted(tmp_path / "to", source=str(tmp_path / "from"), mode="0600")
+    (change,) = host_files.plan([kept])
+    assert "started" not in str(change.diff)
+    assert converge(kept) == [str(tmp_path / "to")]
+    assert (tmp_path / "to").read_text() == "what it was started with"
+    assert converge(kept) == []
+    with pytest.raises(FileNotFoundError):
+        wanted(tmp_path / "to", source=str(tmp_path / "none"))
+
+
 def test_something_of_another_kind_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
 
@@ -146,8 +158,8 @@ def test_a_link_of_roots_on_the_way_is_followed(tmp_path: Path) -> None:
     [
         ({"path": "relative", "content": ""}, "absolute path"),
         ({"path": "/etc/../x", "content": ""}, "absolute path"),
-        ({"path": "/x"}, "either content or secret_content"),
-        ({"path": "/x", "content": "", "secret_content": ""}, "either content or secret_content"),
+        ({"path": "/x"}, "one of content, secret_content and source"),
+        ({"path": "/x", "content": "", "secret_content": ""}, "one of content, secret_content and source"),
         ({"path": "/x", "state": "link"}, "takes a target"),
     ],
 )

@@ -125,6 +125,17 @@ def autopilot(tolerance: int, *ill: str) -> Autopilot:
     return Autopilot(not ill, tolerance, {f"vault-{site}": site not in ill for site in ("iisas", "infn", "ifca")})
 
 
+def test_whoever_has_just_seen_all_members_well_is_asked_of_the_names_alone() -> None:
+    assert planned.drain_problems(NAMED, "iisas", None) == []
+    held = {
+        **NAMED,
+        "sites": {**NAMED["sites"], **{site: {**NAMED["sites"][site], "hold": {"by": "x"}} for site in ("infn", "ifca")}},
+    }
+    (problem,) = planned.drain_problems(held, "iisas", None)
+    assert "a would have nowhere to go (infn: held; ifca: held)" in problem
+    assert planned.drain_problems(None, "iisas", None) == planned.drain_problems(None, "iisas", {})
+
+
 def test_a_site_is_spared_where_all_are_well() -> None:
     assert planned.drain_problems(NAMED, "iisas", members("infn", autopilot(1))) == []
     assert planned.drain_problems(NAMED, "iisas", members("iisas", autopilot(1))) == []
