@@ -117,6 +117,11 @@ def failover_report(hosts: Iterable[HostVars], but: str = "") -> dict[str, Any]:
     return dict(planned.freshest(planned.checker_reports(hosts), but=but) or {})
 
 
+def checker_said(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the report in the result of a task that asked a checker; empty where it is none."""
+    return dict(planned.report_in(result) or {})
+
+
 def names_have_left(report: Mapping[str, Any], site: str) -> bool:
     """Whether every DNS server says of every name that it is elsewhere."""
     return planned.has_left(report or None, site)
@@ -188,6 +193,7 @@ class FilterModule:
             "failover_program": failover_program,
             "failover_secret_files": failover_secret_files,
             "failover_report": failover_report,
+            "checker_said": checker_said,
             "names_have_left": names_have_left,
             "dns_unheard": dns_unheard,
             "leaving_problems": leaving_problems,

@@ -121,7 +121,8 @@ def take(params: dict[str, Any], check_mode: bool) -> lock.Outcome:
         if params["required"]:
             raise LockedError(
                 f"The lock against a second operator cannot be had, so nothing is changed: {error} Where the server says "
-                "that permission is denied, playbooks/deploy/config.yml brings the operators' policy that allows it."
+                "that permission is denied: a VAULT_TOKEN that has ended goes before OIDC_ACCESS_TOKEN (unset VAULT_TOKEN); "
+                "otherwise playbooks/deploy/config.yml brings the operators' policy that allows it."
             ) from None
         return lock.Outcome(
             held=False, version=0, messages=(f"Nobody is kept from changing the service at the same time: {error}",)

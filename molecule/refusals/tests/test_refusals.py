@@ -97,7 +97,7 @@ def test_a_port_that_something_else_has(lab: Lab) -> None:
     lab.ssh("vault-infn", f'systemd-run --quiet --unit=story-port python3 -c "{holds}"')
     try:
         wait_for(lambda: ":8201 " in lab.ssh("vault-infn", "ss -Hltn"), 10, "a stranger on the cluster port")
-        refused(lab, says=["vault-infn", "8201 by python3 (pid ", "vault_cluster_port", "Nothing was changed"])
+        refused(lab, says=["vault-infn", "8201 by python3 (pid ", "vault_cluster_port", "No server was touched"])
     finally:
         lab.ssh("vault-infn", "systemctl stop story-port")
 

@@ -447,8 +447,8 @@ def _notes(root_token: RootToken | None, beside: Elsewhere) -> list[str]:
         notes.append("No node that answered has an unseal bundle. See docs/key-ceremony.md.")
     elif root_token.revoked_at is None:
         notes.append(
-            f"The first root token is still valid; {root_token.operator} can decrypt it. Once operators can log in, revoke "
-            "it with playbooks/operate/revoke-root.yml."
+            f"The first root token is still valid; {root_token.operator} can decrypt it. playbooks/site.yml, run by that operator "
+            "with an access token, hands over to the operators' logins and revokes it."
         )
     if beside.lock_unasked:
         notes.append(f"Who is changing the service could not be asked: {beside.lock_unasked}")

@@ -25,13 +25,16 @@ def checker_reports(hosts: Iterable[Mapping[str, Any]]) -> list[Report | None]:
     Args:
         hosts: variables of the hosts, with what endpoint_failover's look.yml registered.
     """
-    found: list[Report | None] = []
-    for host in hosts:
-        try:
-            found.append(json.loads((host.get("endpoint_failover_seen") or {}).get("stdout") or ""))
-        except ValueError:
-            found.append(None)
-    return found
+    return [report_in(host.get("endpoint_failover_seen") or {}) for host in hosts]
+
+
+def report_in(result: Mapping[str, Any]) -> Report | None:
+    """Return the report in the result of a task that asked a checker; None where it is none, as of one that cannot start."""
+    try:
+        said = json.loads(result.get("stdout") or "")
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def fresh(reports: Iterable[Report | None]) -> list[Report]:
