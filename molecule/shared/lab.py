@@ -134,11 +134,11 @@ class Lab:
     def kill_at(
         self, playbook: str, wanted: Callable[[str, int], bool], *arguments: str, operator: str = "alice", jwt: str = ""
     ) -> Run:
-        """Run a playbook and kill it, with all that it started on this machine, when a line of its output says so.
+        """Run a playbook and kill it, with all that it started on this machine, as one of its tasks begins.
 
         Args:
             playbook: below playbooks/.
-            wanted: of a task's header and its number from 0, whether to kill there.
+            wanted: of a task's header and its number from 0, those that are skipped among them, whether to kill there.
             arguments: further ones for ansible-playbook.
             operator: whose keyring is at the keyboard.
             jwt: their access token.
@@ -146,7 +146,10 @@ class Lab:
         Returns:
             What it printed. Its return code is negative when it was killed.
         """
-        process = self.start(playbook, *arguments, operator=operator, jwt=jwt)
+        # Otherwise a task's header is printed with the first result that is worth one: when it has ended on a host.
+        process = self.start(
+            playbook, *arguments, operator=operator, jwt=jwt, variables={"ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"}
+        )
         assert process.stdout
         lines, task = [], 0
         for line in process.stdout:

@@ -15,11 +15,14 @@ import contextlib
 import importlib.util
 import io
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 import ansible.module_utils
+from ansible._internal._errors import _error_utils
 from ansible.module_utils import basic
 from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.loader import action_loader, module_loader
@@ -54,7 +57,10 @@ class ActionModule(Normal):  # type: ignore[misc]
             return done
         given = dict(self._task.args if module_args is None else module_args)
         self._update_module_args(name, given, task_vars)
-        result: dict[str, Any] = self._parse_returned_data({"stdout": printed_by(path, given)}, _PROFILE)
+        try:
+            result: dict[str, Any] = self._parse_returned_data({"stdout": printed_by(path, given)}, _PROFILE)
+        except Exception as error:  # a result as any, to which failed_when applies
+            result = _error_utils.result_dict_from_exception(error)
         remove_internal_keys(result)
         return result
 
@@ -84,9 +90,27 @@ def printed_by(path: Path, arguments: dict[str, Any]) -> str:
     given = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}, cls=encoder).encode()
     vars(basic).update(_ANSIBLE_ARGS=given, _ANSIBLE_PROFILE=_PROFILE)  # where AnsibleModule looks before it reads its input
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit), unwinding():
         loaded(path).main()
     return printed.getvalue()
+
+
+@contextlib.contextmanager
+def unwinding() -> Iterator[None]:
+    """Have Ctrl-C end a module as it ends a program, so that it gives logins back and removes what it made meanwhile.
+
+    A worker would die where it stands, as it may where it only waits for a process of the module's own.
+    """
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which follows from the run that waits for its workers
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def loaded(path: Path) -> ModuleType:

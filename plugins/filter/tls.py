@@ -136,7 +136,7 @@ def tls_rotation_plan(
 
 
 def tls_leaps(host: HostVars, judged: Mapping[str, Any]) -> bool:
-    """Tell whether a node would go to another CA in one go. One whose certificate has ended may. See trust.leaps.
+    """Tell whether a node would go to another CA in one go. One whose certificate or CA has ended may. See trust.leaps.
 
     Args:
         host: variables of the node, with vault_server_state.
@@ -144,6 +144,9 @@ def tls_leaps(host: HostVars, judged: Mapping[str, Any]) -> bool:
     """
     tls = host["vault_server_state"]["tls"]
     if not tls["served"] or tls["served"]["days_left"] < 0:
+        return False
+    vouching = [each for each in tls["trust"] if each["sha256"] in tls["authorities"]]
+    if vouching and all(each["days_left"] < 0 for each in vouching):
         return False
     trusts = frozenset(each["sha256"] for each in tls["trust"])
     party = trust.Party("", "", trusts, frozenset(each["sha256"] for each in judged["trust"]))
@@ -165,6 +168,20 @@ def tls_left(host: HostVars, judged: Mapping[str, Any]) -> bool:
     if not served:
         return bool(state["running"])
     return not error and served["sha256"] != judged["sha256"]
+
+
+def tls_silent_problems(listeners: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say which listeners do not answer, a sentence each, before a new certificate is blamed for it.
+
+    Args:
+        listeners: what the module tls_listeners returned of each.
+    """
+    return [
+        f"{each['node']} does not answer this controller on port {each['port']}, so nobody could see what it serves there: "
+        "where a restart is pending that brings the port, playbooks/operate/upgrade-cluster.yml; otherwise look at firewalls."
+        for each in listeners
+        if each["certificate"] is None
+    ]
 
 
 def tls_older_problems(hosts: Iterable[HostVars], judged: Mapping[str, Any]) -> list[str]:
@@ -302,6 +319,7 @@ class FilterModule:
             "tls_fingerprints": tls_fingerprints,
             "tls_leaps": tls_leaps,
             "tls_older_problems": tls_older_problems,
+            "tls_silent_problems": tls_silent_problems,
             "tls_left": tls_left,
             "tls_served": tls_served,
         }

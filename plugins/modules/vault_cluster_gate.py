@@ -19,12 +19,13 @@ module: vault_cluster_gate
 short_description: Wait until the cluster stands well enough for the next node to be restarted
 description:
   - Every member answers and is unsealed, autopilot calls each a healthy voter that has caught up, Raft has no other member,
-    the cluster survives the loss of one, and nodes that had their turn run what they should.
+    the cluster survives the loss of O(tolerance), and nodes that had their turn run what they should.
   - Fails with all that is amiss when it is not so in time. Changes nothing, and does the same in check mode.
   - Runs on the controller.
 options:
   versions: {description: Node → version that it must run by now., type: dict, default: {}}
   patience: {description: Seconds to wait at most., type: float, default: 60}
+  tolerance: {description: Members that the cluster must be able to lose., type: int, default: 1}
 extends_documentation_fragment: [egi_secrets, egi_secrets.login]
 attributes:
   check_mode: {support: full}
@@ -56,13 +57,18 @@ def main() -> None:
             **session.LOGIN,
             "versions": {"type": "dict", "default": {}},
             "patience": {"type": "float", "default": 60.0},
+            "tolerance": {"type": "int", "default": 1},
         },
         supports_check_mode=True,
     )
     given: dict[str, Any] = module.params
     began = time.monotonic()
     try:
-        passed = gate.await_well(given, arguments.connection(given), given["versions"], given["patience"])
+        apis, (versions, patience, tolerance) = (
+            arguments.connection(given),
+            (given[name] for name in ("versions", "patience", "tolerance")),
+        )
+        passed = gate.await_well(given, apis, versions, patience, tolerance=tolerance)
     except SecretsError as error:
         module.fail_json(msg=str(error), problems=[str(error)])
     waited = round(time.monotonic() - began, 2)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.servers import Authority
+from tests.integration.servers import Authority, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "s.this-is-a-token-that-nobody-may-see"
@@ -122,3 +124,75 @@ def test_with_an_environment_it_is_a_process_of_its_own(tmp_path: Path, authorit
 def test_a_module_of_ansible_is_a_process_of_its_own(tmp_path: Path) -> None:
     _, printed = run(tmp_path / "here", "ansible.builtin.ping", {})
     assert packed(printed, "ping")
+
+
+# --- a module of the test's own ------------------------------------------------------------------------------------------
+
+SLOW = """
+import time
+from ansible.module_utils.basic import AnsibleModule
+def main():
+    module = AnsibleModule(argument_spec={"directory": {"type": "path"}})
+    marks = module.params["directory"]
+    try:
+        open(f"{marks}/begun", "w").close()
+        time.sleep(60)
+    finally:
+        time.sleep(1)  # giving a login back takes a moment
+        open(f"{marks}/given-back", "w").close()
+    module.exit_json()
+"""
+RAISES = """
+from ansible.module_utils.basic import AnsibleModule
+def main():
+    AnsibleModule(argument_spec={"directory": {"type": "path"}})
+    raise KeyError("odd")
+"""
+
+
+@pytest.fixture
+def with_module(tmp_path: Path) -> Callable[[str, dict[str, object]], list[str]]:
+    """The plugin beside a module of the test's own; returns the command that runs it."""
+
+    def make(content: str, task: dict[str, object]) -> list[str]:
+        for name, text in (
+            ("action/normal.py", (ROOT / "plugins/action/normal.py").read_text()),
+            ("modules/own.py", content),
+        ):
+            (tmp_path / name).parent.mkdir()
+            (tmp_path / name).write_text(text)
+        (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"one": {"ansible_connection": "local"}}}}))
+        tasks = [{"own": {"directory": str(tmp_path)}, **task}]
+        (tmp_path / "playbook.yml").write_text(json.dumps([{"hosts": "one", "gather_facts": False, "tasks": tasks}]))
+        ansible = str(Path(sys.executable).with_name("ansible-playbook"))
+        return [ansible, "-i", f"{tmp_path}/hosts.yml", f"{tmp_path}/playbook.yml"]
+
+    return make
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    places = {"ANSIBLE_ACTION_PLUGINS": f"{tmp_path}/action", "ANSIBLE_LIBRARY": f"{tmp_path}/modules"}
+    return {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **places}
+
+
+def test_one_that_is_interrupted_gives_back_what_it_took(with_module: Any, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        with_module(SLOW, {}), env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as run:
+        wait_for((tmp_path / "begun").exists, 30)
+        run.send_signal(signal.SIGINT)
+        printed, _ = run.communicate(timeout=30)
+    assert run.returncode != 0
+    wait_for((tmp_path / "given-back").exists, 10, printed.decode)
+
+
+def test_what_it_does_not_catch_is_a_failure_as_any(with_module: Any, tmp_path: Path) -> None:
+    tolerated = with_module(RAISES, {"failed_when": False})
+    done = subprocess.run(tolerated, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (tmp_path / "playbook.yml").write_text(
+        (tmp_path / "playbook.yml").read_text().replace('"failed_when": false', '"name": "x"')
+    )
+    done = subprocess.run(tolerated, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "odd" in done.stdout + done.stderr

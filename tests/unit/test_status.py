@@ -162,6 +162,8 @@ def test_ports_that_the_server_lacks() -> None:
     assert todo.runbook == UNSEAL
     (todo,) = changed(ports={"8200": own, "8201": None}).todo
     assert todo.what.startswith("The server on vault-infn lacks port 8201: nobody listens there.")
+    pending = changed(ports={"8200": own, "8201": None, "443": None}, restart_pending=["openbao.hcl changed"])
+    assert "lacks port" not in str(pending.todo), "the restart brings it"
     assert changed(ports={"8200": own, "8201": {"pid": None, "command": None}}).todo == [], "nobody could tell whose it is"
     sealed = {"8200": own, "8201": None}
     assert "lacks port" not in str(changed(server=SEALED, ports=sealed).todo), "it is opened when the server is"

@@ -59,7 +59,7 @@ def host(name: str, ca_file: Path, trusts: Authority, *, leads: bool = False, pe
             "running": True,
             "server": {"leader": {"is_self": leads}},
             "tls": {
-                "trust": [{"sha256": sha(trusts), "subject": "CN=old CA"}],
+                "trust": [{"sha256": sha(trusts), "subject": "CN=old CA", "days_left": 900}],
                 "listeners": [{"port": port, "authorities": [sha(trusts)]} for port in (8200, 443)],
                 "served": {"days_left": 10, "sha256": "served"},
                 "error": None,
@@ -141,6 +141,22 @@ def test_a_certificate_that_has_ended_may_be_replaced_by_any(tls: ModuleType, ol
     assert tls.tls_leaps(node, judged)
     node["vault_server_state"]["tls"]["served"] = {"days_left": -1}
     assert not tls.tls_leaps(node, judged)
+
+
+def test_where_the_ca_has_ended_the_certificate_may_be_replaced_by_any(
+    tls: ModuleType, old: Authority, new: Authority
+) -> None:
+    node = host("vault-infn", new.ca_file, old)
+    judged = {"trust": [{"sha256": sha(new)}], "authorities": [sha(new)]}
+    for each in node["vault_server_state"]["tls"]["trust"]:
+        each["days_left"] = -1
+    assert not tls.tls_leaps(node, judged)
+
+
+def test_a_listener_that_does_not_answer_is_told_before_a_certificate_is_blamed(tls: ModuleType) -> None:
+    silent, well = ({"node": "vault-infn", "port": port, "certificate": seen} for port, seen in ((443, None), (8200, {})))
+    (problem,) = tls.tls_silent_problems([silent, well])
+    assert "vault-infn does not answer this controller on port 443" in problem
 
 
 def test_site_yml_leaves_a_certificate_that_is_served_to_rotate_tls(tls: ModuleType, old: Authority) -> None:

@@ -124,7 +124,13 @@ def test_an_operator_cannot_configure_in_the_daily_role(lab: Lab, personas: Pers
 @pytest.mark.parametrize("task", ["Bring mounts, logins"])
 def test_killed_while_it_configures_and_run_again(lab: Lab, jwt: str, task: str) -> None:
     change = extra(vault_config_login_ttl="2h", vault_config_web_max_ttl="11h")
-    killed = lab.kill_at("deploy/config.yml", lambda header, _: task in header, *change, jwt=jwt)
+
+    def while_it_does(header: str, _: int) -> bool:
+        if task in header:
+            time.sleep(0.5)  # it begins, and takes a second or two
+        return task in header
+
+    killed = lab.kill_at("deploy/config.yml", while_it_does, *change, jwt=jwt)
     assert killed.returncode < 0
     lab.play("deploy/config.yml", jwt=jwt)
     assert lab.play("operate/show-drift.yml", jwt=jwt).returncode == 0

@@ -56,6 +56,13 @@ def _of_one(host: str, variables: Mapping[str, object]) -> Iterator[str]:
     for name, port in (("vault_api_address", "vault_api_port"), ("vault_cluster_address", "vault_cluster_port")):
         yield from _of_address(host, name, variables.get(name), variables.get(port))
     yield from _of_peers(host, variables.get("vault_peer_addresses"))
+    extra, cluster = variables.get("vault_server_extra_ports"), variables.get("vault_cluster_port")
+    # Each further listener opens a cluster port of its own, which counts for nothing, on loopback at the next number.
+    if isinstance(extra, list) and isinstance(cluster, int) and cluster - 1 in extra:
+        yield (
+            f"{host}: vault_server_extra_ports has {cluster - 1}, beside which the server takes {cluster}, its "
+            "vault_cluster_port: choose another number for one of them."
+        )
     product = variables.get("vault_product")
     if isinstance(product, str) and product:
         try:

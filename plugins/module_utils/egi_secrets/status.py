@@ -383,12 +383,13 @@ def _host_todo(name: str, state: Mapping[str, Any]) -> list[Todo]:
 def _ports_todo(node: NodeStatus, state: Mapping[str, Any]) -> list[Todo]:
     """Look for ports that the server does not have: without its cluster port it is unsealed, and may lead, all the same."""
     lacking = {port: f"{who} has it" for port, who in taken(state["ports"], state["process"]).items()}
-    if node.state in OPEN:
+    if node.state in OPEN and not state["restart_pending"]:  # with which a new port may come
         lacking |= {port: "nobody listens there" for port, holder in state["ports"].items() if holder is None}
     return [
         Todo(
-            f"The server on {node.node} lacks port {port}: {why}. Whoever is to reach it there cannot. Free the port, "
-            "restart the server (systemctl restart on the host) and unseal it.",
+            f"The server on {node.node} lacks port {port}: {why}. Whoever is to reach it there cannot. Where the inventory "
+            "has just got this port: playbooks/site.yml, then operate/upgrade-cluster.yml. Otherwise free the port, restart "
+            "the server (systemctl restart on the host) and unseal it.",
             UNSEAL,
         )
         for port, why in lacking.items()
@@ -447,8 +448,8 @@ def _notes(root_token: RootToken | None, beside: Elsewhere) -> list[str]:
         notes.append("No node that answered has an unseal bundle. See docs/key-ceremony.md.")
     elif root_token.revoked_at is None:
         notes.append(
-            f"The first root token is still valid; {root_token.operator} can decrypt it. playbooks/site.yml, run by that operator "
-            "with an access token, hands over to the operators' logins and revokes it."
+            f"The first root token is still valid; {root_token.operator} can decrypt it. playbooks/site.yml, run by that "
+            "operator with an access token, hands over to the operators' logins and revokes it."
         )
     if beside.lock_unasked:
         notes.append(f"Who is changing the service could not be asked: {beside.lock_unasked}")

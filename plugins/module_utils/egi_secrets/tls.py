@@ -114,7 +114,7 @@ def judge(*, certificate: Pem, key: Pem, ca: Pem, names: Sequence[str], now: dt.
     )
     return Verdict(
         problems,
-        tuple(_warnings(chain, now, warn_days, certificate)),
+        (*_warnings(chain, now, warn_days, certificate), *_odd_key(chain[0], key)),
         certificates.read(leaf.public_bytes(serialization.Encoding.DER)),
         tuple(_authority(root) for root in roots),
         tuple(_authority(root).sha256 for root in vouching),
@@ -128,6 +128,15 @@ def _warnings(chain: Sequence[x509.Certificate], now: dt.datetime, warn_days: in
     if dt.timedelta(0) <= left < dt.timedelta(days=warn_days):
         which = "" if first == chain[0] else f", the intermediate certificate {first.subject.rfc4514_string()!r},"
         yield f"{certificate}{which} ends in {left.days} days, on {first.not_valid_after_utc:%Y-%m-%d}: renew it."
+
+
+def _odd_key(leaf: x509.Certificate, key: Pem) -> Iterator[str]:
+    """Warn of a key that the server takes and browsers do not, Chrome among them: no web page, no login there."""
+    public = leaf.public_key()
+    p521 = isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP521R1)
+    if p521 or isinstance(public, ed25519.Ed25519PublicKey):
+        kind = "P-521" if p521 else "Ed25519"
+        yield f"{key} is of {kind}, which browsers refuse: have a certificate for a key of P-256, P-384 or RSA."
 
 
 def _authority(one: x509.Certificate) -> Authority:

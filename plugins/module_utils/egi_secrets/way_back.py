@@ -62,7 +62,7 @@ def keep(disk: Pair, kept: Pair, served: str, *, owner: str = "root", group: str
         ]
     if not served or (kept.leaf and (kept.leaf == served or _same(disk.key, kept.key))):
         return []
-    return [Wanted(str(path), ABSENT) for path in (kept.certificate, kept.key) if path.exists()]
+    return [Wanted(str(path), ABSENT, secret=True) for path in (kept.certificate, kept.key) if path.exists()]
 
 
 def back(disk: Pair, kept: Pair, *, owner: str = "root", group: str, key_group: str) -> list[Wanted]:

@@ -34,7 +34,9 @@ class Passed:
     problems: Sequence[str]
 
 
-def await_well(params: Mapping[str, Any], apis: list[Api], versions: Mapping[str, str], patience: float) -> Passed:
+def await_well(
+    params: Mapping[str, Any], apis: list[Api], versions: Mapping[str, str], patience: float, *, tolerance: int = 1
+) -> Passed:
     """Wait until nothing is amiss.
 
     Args:
@@ -42,6 +44,7 @@ def await_well(params: Mapping[str, Any], apis: list[Api], versions: Mapping[str
         apis: all members'.
         versions: node → version that it must run by now.
         patience: seconds to wait at most.
+        tolerance: members that the cluster must be able to lose.
 
     Raises:
         ReconcileError: nobody is at the keyboard, or the login was refused.
@@ -54,7 +57,7 @@ def await_well(params: Mapping[str, Any], apis: list[Api], versions: Mapping[str
             standing = leader.ask(apis, states, _standing)
             if standing is not None:
                 standing = standing.with_indexes(applied(apis, states))
-            problems = gate_problems(seen, standing, versions)
+            problems = gate_problems(seen, standing, versions, tolerance=tolerance)
             if not problems or time.monotonic() > deadline:
                 if problems and leader.refusal is not None:
                     raise leader.refusal

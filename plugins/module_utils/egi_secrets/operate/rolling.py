@@ -229,13 +229,16 @@ class Seen:
     version: str
 
 
-def gate_problems(seen: Mapping[str, Seen], standing: Standing | None, versions: Mapping[str, str]) -> list[str]:
+def gate_problems(
+    seen: Mapping[str, Seen], standing: Standing | None, versions: Mapping[str, str], *, tolerance: int = 1
+) -> list[str]:
     """Say what keeps the next node from taking its turn, a sentence each.
 
     Args:
         seen: every member that the inventory names, by Raft node id.
         standing: None where no leader could be asked.
         versions: node → version that it must run by now; of those alone that had their turn.
+        tolerance: members that the cluster must be able to lose: one that is restarted; none for what restarts nothing.
     """
     problems = [f"{name} is {each.role}." for name, each in seen.items() if each.role not in ("active", "standby")]
     problems += [
@@ -259,7 +262,7 @@ def gate_problems(seen: Mapping[str, Seen], standing: Standing | None, versions:
     problems += [
         f"Raft has a member {name} that the inventory does not name." for name in standing.peers if name not in seen
     ]
-    if not problems and standing.tolerance < 1:
+    if not problems and standing.tolerance < tolerance:
         problems.append(
             f"The cluster survives the loss of {standing.tolerance} members: with {len(seen)} of them no restart is "
             "without an outage."

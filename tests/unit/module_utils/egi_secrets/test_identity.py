@@ -45,6 +45,7 @@ def test_a_sound_inventory_has_no_problems() -> None:
         ({"vault_peer_addresses": ["b.example.org"]}, "the firewall takes no names"),
         ({"vault_product": "consul"}, "set it to openbao or vault"),
         ({"vault_version": "latest"}, "give a full version"),
+        ({"vault_server_extra_ports": [443, 8200]}, "beside which the server takes 8201"),
         ({"vault_version": "2.7.1"}, "vault_version of b differs from that of a"),
         ({"vault_cluster_name": "other"}, "vault_cluster_name of b differs"),
     ],

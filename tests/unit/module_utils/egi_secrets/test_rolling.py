@@ -128,6 +128,7 @@ def test_so_does_all_else() -> None:
     assert gate_problems({**SEEN, "c": Seen("sealed", "2.7.2")}, WELL, {}) == ["c is sealed."]
     assert gate_problems(SEEN, None, {}) == ["No leader says how Raft stands."]
     assert gate_problems(SEEN, replace(WELL, tolerance=0), {})[0].startswith("The cluster survives the loss of 0 members")
+    assert gate_problems(SEEN, replace(WELL, tolerance=0), {}, tolerance=0) == [], "nothing is restarted"
     assert gate_problems(SEEN, WELL, {"c": "2.7.2"}) == ["c runs 2.7.1, and should run 2.7.2 by now."]
     late = Standing(1, {**WELL.peers, "c": Peer(healthy=True, voter=True, index=1)})
     assert gate_problems(SEEN, late.with_indexes({"a": 5000, "c": 4990}), {}) == [], "what it says itself is newer"

@@ -51,9 +51,11 @@ def holds(where: Pair) -> Content:
 
 
 def make(wanted: Sequence[Wanted], steps: int | None = None) -> None:
-    """Write it, or so many paths of it: what a run does that is cut off."""
+    """Write it, or so many paths of it: what a run does that is cut off. No key is in what --diff shows of it."""
     for item in wanted[:steps]:
-        host_files.apply(host_files.plan([item]))
+        changes = host_files.plan([item])
+        assert "PRIVATE KEY" not in str([each.diff for each in changes])
+        host_files.apply(changes)
 
 
 def keep(disk: Pair, kept: Pair, served: str) -> list[Wanted]:
