@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import gzip
 import json
 import os
 import re
@@ -24,19 +23,43 @@ import zlib
 TOKEN = re.compile(rb"[sbr]\.(?=[A-Za-z]*[0-9])[A-Za-z0-9]{24}(?![A-Za-z0-9])|(?:b|hv[sbr])\.[A-Za-z0-9_-]{60}")
 BEFORE = re.compile(rb"(?:^|[^A-Za-z0-9_-]|\\[nrt])(?:hv)?$")
 ANY_TOKEN = -1
+GZIP_MEMBER, GZIP = b"\x1f\x8b\x08", 31  # how one begins (RFC 1952: deflated), and what zlib calls the format
 JOURNAL = "journal"
 
 
 def content(path: str) -> bytes:
-    """Return what is in a file; of one that was rotated away, what was before it was compressed."""
+    """Return what is in a file; of one that was rotated away, also what was before it was compressed."""
     with open(path, "rb") as file:  # noqa: PTH123  # not mapped: one that is cut while it is read would end this program
         text = file.read()
-    if not path.endswith(".gz"):
-        return text
+    return text + b"\n" + decompressed(text) if path.endswith(".gz") else text
+
+
+def decompressed(text: bytes) -> bytes:
+    """Return what a text's gzip members hold, each as far as it can be had, whatever lies between them."""
+    found, start = b"", text.find(GZIP_MEMBER)
+    while start >= 0:
+        plain, length = _member(text[start:])
+        found += plain
+        start = text.find(GZIP_MEMBER, start + length)
+    return found
+
+
+def _member(text: bytes) -> tuple[bytes, int]:
+    """Return what the gzip member at the beginning of a text holds, and where to look for the next one."""
+    stream = zlib.decompressobj(GZIP)
     try:
-        return gzip.decompress(text)
-    except (EOFError, zlib.error):
-        return text
+        found = stream.decompress(text)
+    except zlib.error:  # what came before the damage is lost with it: again, byte after byte
+        return _until_damage(text) + b"\n", len(GZIP_MEMBER)
+    return found, len(text) - len(stream.unused_data) if stream.eof else len(GZIP_MEMBER)
+
+
+def _until_damage(text: bytes) -> bytes:
+    stream, found = zlib.decompressobj(GZIP), bytearray()
+    with contextlib.suppress(zlib.error):
+        for place in range(len(text)):
+            found += stream.decompress(text[place : place + 1])
+    return bytes(found)
 
 
 def search(text: bytes, secrets: list[bytes]) -> list[int]:

@@ -76,6 +76,32 @@ def test_what_was_rotated_away_is_read(tmp_path: Path) -> None:
     assert found(tmp_path) == [(0, "log.1.gz"), (1, "cut.gz")]
 
 
+PACKED = gzip.compress(b"x" * 9000 + SHARE.value.encode())
+BAD_CRC = PACKED[:-8] + bytes(4) + PACKED[-4:]
+
+
+@pytest.mark.parametrize(
+    ("packed", "secrets"),
+    [
+        (SHARE.value.encode(), [0]),
+        (BAD_CRC, [0]),
+        (PACKED[:-8], [0]),
+        (PACKED + b"garbage " + KEY.value.encode(), [0, 1]),
+        (PACKED + bytes(512), [0]),
+        (KEY.value.encode() + PACKED, [0, 1]),
+        (BAD_CRC + gzip.compress(KEY.value.encode()), [0, 1]),
+        (PACKED[:-8] + gzip.compress(KEY.value.encode()), [0, 1]),
+        (gzip.compress(SHARE.value[:9].encode()) + gzip.compress(SHARE.value[9:].encode()), [0]),
+        (gzip.compress(b"nothing") + b"\x1f\x8b\x08", []),
+    ],
+    ids=["plain text", "wrong CRC", "cut", "garbage after", "padded", "garbage before", "good after bad", "good after cut",
+         "over two members", "nothing"],
+)  # fmt: skip
+def test_what_gzip_refuses_is_read_as_far_as_it_goes(tmp_path: Path, packed: bytes, secrets: list[int]) -> None:
+    (tmp_path / "log.1.gz").write_bytes(packed)
+    assert found(tmp_path) == [(number, "log.1.gz") for number in secrets]
+
+
 @pytest.mark.parametrize("command", ["exit 1", None])
 def test_a_journal_that_cannot_be_read_is_no_clean_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str | None
