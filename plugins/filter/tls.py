@@ -24,7 +24,7 @@ from ansible.module_utils.egi_secrets.operate import trust  # noqa: E402
 
 HostVars = Mapping[str, Any]
 
-MOST_AUTHORITIES = 4  # of a service at one time: two, while one takes another's place
+FINGERPRINT_LENGTH = 16  # of a CA's sha256, in the name of its file
 
 
 def pem_certificates(text: str) -> list[str]:
@@ -32,19 +32,28 @@ def pem_certificates(text: str) -> list[str]:
     return [ssl.DER_cert_to_PEM_cert(der) for der in certificates.from_pem(text)]
 
 
-def authority_files(authorities: Sequence[str], directory: str, stem: str) -> list[dict[str, str]]:
-    """Return what host_files should make of a system's own CAs: a file each, and none where there may have been some.
+def authorities_by_name(authorities: Iterable[str], stem: str) -> dict[str, str]:
+    """Return each of a system's own CAs by the name of its file, which never has another content, in the names' order.
 
     Args:
         authorities: PEM of each.
-        directory: where they lie.
-        stem: what the files' names begin with.
+        stem: what the names begin with.
     """
-    names = [stem, *(f"{stem}-{place}" for place in range(2, max(len(authorities), MOST_AUTHORITIES) + 1))]
-    padded = [*authorities, *[""] * (len(names) - len(authorities))]
+    named = {f"{stem}-{certificates.fingerprints(pem)[0][:FINGERPRINT_LENGTH]}": pem for pem in authorities}
+    return dict(sorted(named.items()))
+
+
+def authority_files(authorities: Mapping[str, str], directory: str, leftovers: Iterable[str]) -> list[dict[str, str]]:
+    """Return what host_files should make of a system's own CAs: a file each, and none of what is left of others.
+
+    Args:
+        authorities: PEM of each, by the name of its file.
+        directory: where they lie.
+        leftovers: paths of what is left of others.
+    """
     return [
-        {"path": f"{directory}/{name}.crt", **({"content": pem} if pem else {"state": "absent"})}
-        for name, pem in zip(names, padded, strict=True)
+        *({"path": f"{directory}/{name}.crt", "content": pem} for name, pem in authorities.items()),
+        *({"path": path, "state": "absent"} for path in leftovers),
     ]
 
 
@@ -311,6 +320,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "pem_certificates": pem_certificates,
+            "authorities_by_name": authorities_by_name,
             "authority_files": authority_files,
             "tls_listeners": tls_listeners,
             "tls_peers": tls_peers,

@@ -130,9 +130,12 @@ def test_others_are_judged_by_the_file_that_names_their_ca(tls: ModuleType, old:
 def test_a_system_has_a_file_for_each_ca(tls: ModuleType, old: Authority, new: Authority) -> None:
     both = tls.pem_certificates(new.ca_file.read_text() + "# comment\n" + old.ca_file.read_text())
     assert len(both) == 2
-    files = tls.authority_files(both, "/ca", "ours")
-    assert [each["path"] for each in files] == ["/ca/ours.crt", "/ca/ours-2.crt", "/ca/ours-3.crt", "/ca/ours-4.crt"]
-    assert ["content" in each for each in files] == [True, True, False, False]
+    named = tls.authorities_by_name(both, "ours")
+    assert list(named) == sorted(f"ours-{sha(each)[:16]}" for each in (old, new))
+    assert list(tls.authorities_by_name([*reversed(both), both[0]], "ours").items()) == list(named.items())
+    files = tls.authority_files(named, "/ca", ["/ca/ours-2.crt", "/certs/ours-2.pem"])
+    assert files[:2] == [{"path": f"/ca/{name}.crt", "content": pem} for name, pem in named.items()]
+    assert files[2:] == [{"path": path, "state": "absent"} for path in ("/ca/ours-2.crt", "/certs/ours-2.pem")]
 
 
 def test_a_certificate_that_has_ended_may_be_replaced_by_any(tls: ModuleType, old: Authority, new: Authority) -> None:
