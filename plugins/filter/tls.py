@@ -187,7 +187,7 @@ def tls_silent_problems(listeners: Iterable[Mapping[str, Any]]) -> list[str]:
     """
     return [
         f"{each['node']} does not answer this controller on port {each['port']}, so nobody could see what it serves there: "
-        "where a restart is pending that brings the port, playbooks/operate/upgrade-cluster.yml; otherwise look at firewalls."
+        "where a restart is pending that brings the port, playbooks/operate/upgrade-cluster.yml; otherwise see firewalls."
         for each in listeners
         if each["certificate"] is None
     ]

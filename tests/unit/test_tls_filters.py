@@ -157,8 +157,9 @@ def test_where_the_ca_has_ended_the_certificate_may_be_replaced_by_any(
 
 
 def test_a_listener_that_does_not_answer_is_told_before_a_certificate_is_blamed(tls: ModuleType) -> None:
-    silent, well = ({"node": "vault-infn", "port": port, "certificate": seen} for port, seen in ((443, None), (8200, {})))
-    (problem,) = tls.tls_silent_problems([silent, well])
+    seen: dict[int, object] = {443: None, 8200: {"serial": "1"}}
+    listeners = [{"node": "vault-infn", "port": port, "certificate": each} for port, each in seen.items()]
+    (problem,) = tls.tls_silent_problems(listeners)
     assert "vault-infn does not answer this controller on port 443" in problem
 
 
