@@ -1,11 +1,13 @@
 """Users' programs at work: lanes that write and read secrets all the time, and tell how each request went.
 
 Runs on a VM of the lab with its own python3; standard library only. A lane goes to one place, a node or a generic name, with
-one request after the other at a steady rate: it writes a new value to one of its keys, then reads that key, or one of all
-lanes' in turn. A lane of a generic name connects anew for each request, to what the VM's resolver says then; a lane of a
-node keeps its connection. A patient lane tries what failed once more a second later: a write with a value of its own, since
-the first may yet take effect, and no value may do so twice (see history.py). One that is not patient only writes, and goes
-on at its rate whatever fails: by it a gap in the service is measured that is shorter than a second.
+one request after the other at a steady rate: it reads one of its keys, writes a new value to it, then reads that key, or one
+of all lanes' in turn. KV version 1 does not count versions, so a write that was acknowledged and rolled back can be seen
+until its key is written over and no longer: nothing is written over whose read was not answered right before. A lane of a
+generic name connects anew for each request, to what the VM's resolver says then; a lane of a node keeps its connection. A
+patient lane tries what failed once more a second later: a write with a value of its own, since the first may yet take
+effect, and no value may do so twice (see history.py). One that is not patient reads no more than that, and goes on at its
+rate whatever fails: by it a gap in the service is measured that is shorter than a second.
 
 Input: a line of JSON, {"lanes": [arguments of each `Lane`], "ca" (PEM), "path" (of a folder of KV version 1, below /v1/),
 "token", "rate" (writes a second and lane), "timeout" (s)}; the program ends when standard input does. It then reads every
@@ -86,7 +88,7 @@ class Lane:
         port: TCP port.
         address: of the server; empty: what the resolver says at each request.
         place: what the place is called that it goes to; empty: as the lane.
-        patient: whether it reads as well, and waits for a second attempt.
+        patient: whether it reads other keys as well, and waits for a second attempt.
     """
 
     def __init__(
@@ -114,14 +116,19 @@ class Lane:
         """Write a value; then, where it is patient, read one."""
         key = self._keys[turn % KEYS]
         value = f"{self.label}:{turn}:{os.getpid()}"
-        told = self._request("write", key, value)
+        written = self._write_over(key, value)
         if not self.patient:
             return
-        if told.outcome != "done":
+        if not written:
             time.sleep(RETRY_AFTER)
-            self._request("write", key, f"{value}:again", retry=True)
+            self._write_over(key, f"{value}:again", retry=True)
         # Every second turn, and in the next round the turns between: so it reads each of its keys right after writing it.
         self.read(key if (turn + turn // KEYS) % 2 else self._common.keys[turn // 2 % len(self._common.keys)])
+
+    def _write_over(self, key: str, value: str, *, retry: bool = False) -> bool:
+        """Read a key, and write it where that was answered: an earlier write that was rolled back shows now or never."""
+        read = self._request("read", key, None, retry=retry)
+        return read.outcome == "done" and self._request("write", key, value, retry=retry).outcome == "done"
 
     def read(self, key: str, *, last: bool = False) -> Told:
         """Read a key, once more a second later where that failed."""

@@ -10,6 +10,10 @@ the earliest end of a value's requests (its acknowledgement, its reads) and `las
 another if its first is before the other's last. Two values that precede each other cannot be. That finds every history that
 a register cannot have, and no other (linearizability, Herlihy and Wing, 1990; zones, Gibbons and Korach, Testing shared
 memories, 1997).
+
+What nobody read, the check cannot miss: a write is seen to be lost by a read between its acknowledgement and the next write
+of its key. client.py therefore reads each key right before it writes it over, and all keys in the end. What is rolled back
+between that read and the write that follows it at once, or comes back before the read, stays unseen.
 """
 
 from __future__ import annotations

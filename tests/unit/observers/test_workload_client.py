@@ -110,7 +110,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[Request]]:
 
 
 def test_a_second_attempt_writes_a_value_of_its_own(service: Service, lane: Lane, told: Callable[[], list[Request]]) -> None:
-    service.spoilt = [(500, b"")]
+    service.spoilt = [(404, b""), (500, b"")]
     lane.work(0)
     first, second = (each for each in told() if each.kind == "write")
     assert (first.outcome, second.outcome, second.retry) == ("unknown", "done", True)
@@ -137,8 +137,94 @@ def test_every_key_is_read_by_every_patient_lane_and_its_own_right_after_writing
     everything = set(keys(each.label for each in common.lanes))
     assert len(everything) == lanes * KEYS
     assert {key for kind, key in asked if kind == "read"} == everything
-    right_after = {key for (_, key), (kind, other) in pairwise(asked) if kind == "read" and key == other}
+    right_after = {key for (kind, key), other in pairwise(asked) if kind == "write" and other == ("read", key)}
     assert right_after >= set(keys(["lane0"]))
+
+
+class Register:
+    """What holds the values, without a network: each request takes effect at once, and the last writes can be taken back.
+
+    Args:
+        outage: after so many acknowledged writes one gets no answer; meanwhile the last ones are taken back.
+        lost: how many.
+    """
+
+    def __init__(self, outage: int = -1, lost: int = 0) -> None:
+        self.history: list[Request] = []
+        self._kept: dict[str, str | None] = {}
+        self._before: list[tuple[str, str | None]] = []
+        self._outage = outage
+        self._lost = lost
+
+    def answer(self, lane: Lane, kind: str, key: str, value: str | None, **how: Any) -> Told:
+        now, outcome = float(len(self.history)), "done"
+        if kind == "read":
+            value = self._kept.get(key)
+        elif len(self._before) == self._outage:
+            outcome, self._outage = "unknown", -1
+            self.take_back(self._lost)
+        else:
+            self._before.append((key, self._kept.get(key)))
+            self._kept[key] = value
+        self.history.append(Request(lane.label, kind, key, value, now, now + 0.5, outcome, **how))
+        return Told(lane.label, kind, key, value, now, now + 0.5, outcome)
+
+    def take_back(self, count: int) -> None:
+        for _ in range(count):
+            key, value = self._before.pop()
+            self._kept[key] = value
+
+    def judged(self, monkeypatch: pytest.MonkeyPatch, *patient: bool, turns: int, lost: int = 0, more: int = 0) -> list[str]:
+        """Have lanes work so many turns; take writes back; have them work more, and read all; return what is found."""
+        ask: Any = lambda lane, *what, **how: self.answer(lane, *what, **how)  # noqa: E731, PLW0108  # bound to its lane
+        monkeypatch.setattr(Lane, "_request", ask)
+        monkeypatch.setattr("bench.workload.client.RETRY_AFTER", 0)
+        monkeypatch.setattr(ssl, "create_default_context", lambda **_: None)  # dear, and nobody connects
+        lanes = [{"label": f"{number}", "host": NAME, "port": 1, "patient": each} for number, each in enumerate(patient)]
+        common = Workload(lanes=lanes, ca="", path="", token="", rate=1.0, timeout=1.0)
+        for turn in range(turns + more):
+            if turn == turns:
+                self.take_back(lost)
+            for lane in common.lanes:
+                lane.work(turn)
+        for lane in common.lanes:
+            if lane.patient:
+                lane.read_all(0.0)
+        return [each.kind for each in violations(self.history)]
+
+
+LANES = [(True,), (True, False), (True, True, False, False)]
+
+
+@pytest.mark.parametrize("patient", LANES)
+@pytest.mark.parametrize("more", [1, KEYS - 1, 12])
+def test_whatever_is_taken_back_while_they_work_is_found(
+    monkeypatch: pytest.MonkeyPatch, patient: tuple[bool, ...], more: int
+) -> None:
+    for turns in range(10, 10 + KEYS):
+        assert Register().judged(monkeypatch, *patient, turns=turns, more=more) == []
+        for lost in (1, 2, 3, 5, 9):
+            found = Register().judged(monkeypatch, *patient, turns=turns, lost=lost, more=more)
+            assert found, f"{lost} after turn {turns}"
+
+
+@pytest.mark.parametrize("patient", LANES)
+def test_so_is_what_was_taken_back_while_a_write_got_no_answer(
+    monkeypatch: pytest.MonkeyPatch, patient: tuple[bool, ...]
+) -> None:
+    for outage in range(10, 10 + KEYS * len(patient)):
+        assert Register(outage).judged(monkeypatch, *patient, turns=24) == []
+        for lost in (1, 2, 3, 5, 9):
+            assert Register(outage, lost).judged(monkeypatch, *patient, turns=24), f"{lost} after write {outage}"
+
+
+def test_nothing_is_written_over_whose_read_was_not_answered(
+    service: Service, lane: Lane, told: Callable[[], list[Request]]
+) -> None:
+    service.spoilt = [(503, b""), (503, b"")]
+    lane.work(0)
+    assert [(each.kind, each.outcome, each.retry) for each in told()] == [
+        ("read", "refused", False), ("read", "refused", True), ("read", "done", False)]  # fmt: skip
 
 
 def test_at_the_end_every_key_is_read_by_patient_lanes(service: Service, told: Callable[[], list[Request]]) -> None:
@@ -169,8 +255,8 @@ def test_after_a_connection_was_closed_a_lane_connects_to_its_node_with_its_time
     monkeypatch.setattr(socket, "create_connection", watched)
     service.closes = True
     lane.work(0)
-    assert [each.outcome for each in told()] == ["done", "done"]
-    assert made == [(("127.0.0.1", service.server_address[1]), 1.0)] * 2
+    assert [each.outcome for each in told()] == ["done"] * 3
+    assert made == [(("127.0.0.1", service.server_address[1]), 1.0)] * 3
 
 
 def test_a_lane_of_a_node_keeps_its_connection_and_connects_nowhere_by_itself(service: Service, lane: Lane) -> None:
@@ -188,10 +274,10 @@ def test_a_lane_of_a_node_keeps_its_connection_and_connects_nowhere_by_itself(se
 def test_an_answer_without_a_value_is_a_read_of_what_nobody_wrote(
     service: Service, lane: Lane, told: Callable[[], list[Request]], body: bytes
 ) -> None:
-    service.spoilt = [(204, b""), (200, body)]
+    service.spoilt = [(404, b""), (204, b""), (200, body)]
     lane.work(0)
     history = told()
-    assert [each.outcome for each in history] == ["done", "done"]
+    assert [each.outcome for each in history] == ["done"] * 3
     assert [each.kind for each in violations(history)] == ["invented"]
 
 
