@@ -31,7 +31,7 @@ class Load:
     Args:
         lab: whose.
         name: whether to go to the generic name as well.
-        rate: writes a second of each; each is followed by a read.
+        rate: writes a second of each, with a read before each, and of the patient one a read after it.
         timeout: s, of a request.
         ca: what the programs trust, PEM; empty: the lab's CA.
         keep: file in artefacts/ that the history is kept in; empty: none.
@@ -102,7 +102,8 @@ class Load:
         def every_lane_works() -> bool:
             assert self._process is not None
             assert self._process.poll() is None, (self._process.stderr.read() if self._process.stderr else "")[-2000:]
-            return len({each.lane for each in parse(list(self._lines)) if each.done}) == len(self._lanes)
+            written = {each.lane for each in parse(list(self._lines)) if each.kind == "write" and each.done}
+            return len(written) == len(self._lanes)
 
         try:
             wait_for(every_lane_works, 30, "each program to have been served")
@@ -145,10 +146,13 @@ class Load:
         moments = dict(self.marks)
         return figures(self.requests, moments["begin"], moments["end"])
 
-    def assert_sound(self) -> Figures:
+    def assert_sound(self, longest_down: float | None = 90) -> Figures:
         """Assert that nothing acknowledged was lost, nothing old came back and nothing came from nowhere.
 
         That all programs worked until the end is asserted as well: of one that did not the history tells too little.
+
+        Args:
+            longest_down: s that a place may be without an acknowledged write; None: not judged.
         """
         assert self.status == 0, f"The programs ended with {self.status}: {self.said[-2000:]}"
         found = violations(self.requests)
@@ -164,7 +168,11 @@ class Load:
         missing = unread(self.requests, self._places, keys(self._labels))
         pairs = ", ".join(f"{key} by {lane}" for lane, key in missing[:40])
         assert not missing, f"Not read at the end, {len(missing)} in all: {pairs}."
-        return self.figures()
+        seen = self.figures()
+        down = {place: gap for place, gap in seen.gaps.items() if longest_down is not None and gap.length > longest_down}
+        told = ", ".join(f"{place} for {gap.length:.1f} s from {gap.begin - begin:.1f} s on" for place, gap in down.items())
+        assert not down, f"No write was acknowledged for longer than {longest_down} s at: {told}."
+        return seen
 
     def _read(self) -> None:
         assert self._process is not None
@@ -179,3 +187,18 @@ class Load:
         answer = self.lab.api(self.lab.active(), "POST", "auth/jwt/login", login)
         assert answer.status == 200, answer.body.get("errors")
         return str(answer.body["auth"]["client_token"]), f"secrets/users/{checkin.people[PERSON]}/load-{uuid.uuid4()}"
+
+
+def assert_served(seen: Figures, together: float = 6, name: float = 8) -> None:
+    """Assert that writes were acknowledged all the time, by some node and, where programs go there, through the name.
+
+    These bounds are against outages, on slow machines as well; what it really takes, 0.6 s, bench/upgrade.py measures.
+
+    Args:
+        seen: what the load went through.
+        together: s without an acknowledged write over all nodes and the name together.
+        name: s of the same through the name.
+    """
+    assert seen.gap.length < together, f"No write was acknowledged anywhere for {seen.gap.length:.1f} s."
+    through = seen.gaps.get(NAME[0])
+    assert through is None or through.length < name, f"None was through the name for {through.length:.1f} s."

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from lab import NODES, Lab, Run
-from load import Load
+from load import Load, assert_served
 
 from tests.odd_keys import unreadable_key
 
@@ -159,6 +159,7 @@ def test_certificates_are_renewed_while_users_work(lab: Lab) -> None:
     assert "Renewal under the same CA" in run.text
     seen = load.assert_sound()
     assert not seen.failed_with_retry, seen
+    assert_served(seen, name=6)  # nothing restarts
     assert served(lab) == wanted(lab)
     assert served(lab) != before
     assert started(lab) == processes, "a reload is no restart"
@@ -291,6 +292,7 @@ def test_another_ca_takes_the_place_of_the_old_one(lab: Lab, tmp_path: Path) -> 
         assert lab.ssh("vm", AS_A_USER).split() == ["200", "200"]
     seen = load.assert_sound()
     assert not seen.failed_with_retry, seen
+    assert_served(seen, name=6)  # nothing restarts
     assert started(lab) == processes
 
     lab.play("deploy/config.yml", jwt=alice(lab))

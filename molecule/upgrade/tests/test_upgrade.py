@@ -15,7 +15,7 @@ import pytest
 import yaml
 from checkin import Checkin
 from lab import NODES, PROJECT, Lab, Run, wait_for
-from load import Load
+from load import Load, assert_served
 
 OLD, NEW = "2.7.1", "2.7.2"
 UPGRADE = "operate/upgrade-cluster.yml"
@@ -216,6 +216,7 @@ def test_an_upgrade_loses_nothing_that_users_wrote(lab: Lab, jwt: str) -> None:
     # On two cores that do all else as well a hand-over may outlast the second that a program waits: a write and a read then
     # fail, and no more. bench/upgrade measures what there is to aim for, which is none.
     assert seen.failed_with_retry.get("name", 0) <= 2, seen
+    assert_served(seen)
     assert versions(lab) == [NEW] * 3
     assert sealed(lab) == []
     assert turns(run)[-1] == active
@@ -307,7 +308,8 @@ def test_a_node_waits_for_the_next_operator_and_the_next_run_goes_on(lab: Lab, j
     ],
 )
 def test_killed_and_run_again(lab: Lab, jwt: str, task: str) -> None:
-    level = "vault_server_log_level=" + ("info" if "debug" in config(lab) else "debug")
+    asked = "info" if "debug" in config(lab) else "debug"
+    level = f"vault_server_log_level={asked}"
     homes = json.dumps({"vault_cluster_gnupg_homes": [str(lab.state / "gpg" / name) for name in ("alice", "bob")]})
     killed = lab.kill_at(UPGRADE, lambda header, _: task in header, "-e", homes, "-e", level, jwt=jwt)
     assert killed.returncode < 0, killed.output[-3000:]
@@ -315,6 +317,7 @@ def test_killed_and_run_again(lab: Lab, jwt: str, task: str) -> None:
     upgraded(lab, jwt, "-e", level)
     assert sealed(lab) == []
     assert "nothing is restarted" in upgraded(lab, jwt, "-e", level).text
+    assert [f'"{asked}"' in config(lab, node) for node in lab.nodes] == [True] * 3
     assert held(lab) == []
 
 
@@ -323,5 +326,5 @@ def held(lab: Lab) -> list[str]:
     return [name for name, site in report["sites"].items() if site["hold"]]
 
 
-def config(lab: Lab) -> str:
-    return lab.ssh("vault-infn", "grep log_level /etc/openbao/openbao.hcl")
+def config(lab: Lab, node: str = "vault-infn") -> str:
+    return lab.ssh(node, "grep log_level /etc/openbao/openbao.hcl")

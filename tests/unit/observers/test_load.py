@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from load import Load
+from load import Load, assert_served
 
 from bench.workload.client import keys
-from bench.workload.history import Request
+from bench.workload.history import Figures, Gap, Request
 
 BEGIN, END = 100.0, 130.0
 LANES = {"vault-a": True, "vault-b": True, "vault-a-at-once": False, "vault-b-at-once": False}
@@ -88,3 +88,38 @@ def test_a_read_while_they_work_is_no_last_read() -> None:
     early = [replace(each, last=False) if each.key == "vault-a-2" else each for each in WHOLE]
     with pytest.raises(AssertionError, match="vault-a-2 by vault-a, vault-a-2 by vault-b"):
         load(early).assert_sound()
+
+
+def test_a_place_that_was_down_for_too_long_is_told() -> None:
+    early = [
+        replace(each, outcome="refused") if each.place == "vault-b" and BEGIN + 2 < each.begin < END - 5 else each
+        for each in WORK
+    ]
+    one = load(with_last_reads(early))
+    with pytest.raises(AssertionError, match=r"longer than 20 s at: vault-b for 23\.0 s from 2\.0 s on\."):
+        one.assert_sound(longest_down=20)
+    assert one.assert_sound(longest_down=None) == one.assert_sound(longest_down=25) == one.assert_sound()
+
+
+def test_a_place_that_answered_once_and_never_again_is_told_by_itself() -> None:
+    once = [replace(each, outcome="refused") if each.place == "vault-b" and each.begin > BEGIN else each for each in WORK]
+    one = load(with_last_reads([*once, *(write(lane, END + 70) for lane in LANES if "vault-a" in lane)]))
+    one.marks = [("begin", BEGIN), ("end", END + 71)]
+    one.requests = [replace(each, begin=END + 75, end=END + 75.1) if each.last else each for each in one.requests]
+    one.requests += [write(lane, END + 70.5, "refused") for lane in LANES if "vault-b" in lane]
+    with pytest.raises(AssertionError, match=r"longer than 90 s at: vault-b for 101\.0 s"):
+        one.assert_sound()
+
+
+def seen(together: float, **places: float) -> Figures:
+    gaps = {place: Gap(0.0, length) for place, length in places.items()}
+    return Figures(writes=1, reads=1, failed=0, failed_with_retry={}, gap=Gap(0.0, together), gaps=gaps)
+
+
+def test_an_outage_of_all_nodes_or_of_the_name_is_told() -> None:
+    assert_served(seen(5.9, infn=50, name=7.9))
+    assert_served(seen(5.9, infn=50))
+    with pytest.raises(AssertionError, match=r"anywhere for 12\.0 s"):
+        assert_served(seen(12, infn=12, name=12))
+    with pytest.raises(AssertionError, match=r"through the name for 7\.0 s"):
+        assert_served(seen(1, infn=2, name=7), name=6)
