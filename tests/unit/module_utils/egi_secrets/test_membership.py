@@ -59,6 +59,12 @@ def test_a_host_that_is_lost_and_installed_anew_joins_as_a_stranger() -> None:
     assert words(plan(found, peers(*THREE, dead=("ifca",)), wish("ifca"))) == ["remove ifca", "add ifca", "done"]
 
 
+def test_nobody_leaves_while_a_member_that_was_not_given_up_is_lost() -> None:
+    step = decide(hosts("iisas", "ifca", ifca=LOST), peers(*THREE, dead=("ifca",)), wish("infn"))
+    assert (step.kind, step.name) == (Kind.WAIT, "ifca")
+    assert "ifca cannot be reached by SSH: bring it back" in step.why
+
+
 @pytest.mark.parametrize("role", ["uninitialised", "sealed", "unreachable"])
 @pytest.mark.parametrize("dead", [(), ("ifca",)])
 def test_a_host_with_an_empty_disk_is_never_taken_for_the_voter_that_it_was(role: str, dead: tuple[str, ...]) -> None:
