@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import kills
 import pytest
 from killing import Point
-from kills import Place, Remedy, Step, Verdict, Walk, Walker, report, sample, table
+from kills import Place, Remedy, Step, Verdict, Walk, Walker, none_in_the_middle, report, sample, table
 from lab import Run
 from secrets_left import Secret
 
@@ -22,11 +23,17 @@ TELLS = (
 )
 
 
+TELLS_NO_CHANGE = TELLS.replace("changed", "ok").replace("sleep", 'echo \'told: {"event": "task", "name": "U"}\'; sleep')
+
+
 LEAKS = kills.Walker._leaks
 
 
 class MadeUp:
     """A lab whose runs end as they are told to."""
+
+    tells = TELLS
+    nodes = ("n1", "n2")
 
     def __init__(self, *runs: Run) -> None:
         self.runs = iter(runs)
@@ -34,7 +41,7 @@ class MadeUp:
         self.state = Path("/nowhere")
 
     def start(self, *_: str, **__: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(["sh", "-c", TELLS], stdout=subprocess.PIPE, text=True, start_new_session=True)
+        return subprocess.Popen(["sh", "-c", self.tells], stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     def run(self, playbook: str, *_: str, **__: Any) -> Run:
         self.asked.append(playbook)
@@ -128,8 +135,67 @@ def test_a_secret_that_was_left_is_a_problem(nobody_signs_in: list[str]) -> None
 
 
 def test_a_cluster_that_is_not_whole_is_a_problem() -> None:
-    verdict, _ = killed(CHANGED, DONE, check=lambda _: ["not whole"])
+    verdict, _ = killed(CHANGED, DONE, check=lambda *_: ["not whole"])
     assert verdict.problems == ["not whole"]
+
+
+def test_a_walk_is_judged_by_what_its_reset_asked_for() -> None:
+    lab: Any = MadeUp(CHANGED, DONE)
+    walk = Walk("made-up", (Step("0.yml"),), lambda _: ("-e", "x=1"), lambda _, given: [f"given {given}"])
+    assert Walker(lab, walk).kill(Place(0, Point("T", 0, "after"))).problems == ["given ('-e', 'x=1')"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "problems"),
+    [
+        ({"n1": "debug", "n2": "debug"}, []),
+        (
+            {"n1": "info", "n2": "info"},
+            ['n1 has log_level    = "info", not debug', 'n2 has log_level    = "info", not debug'],
+        ),
+        ({"n1": "debug", "n2": "info"}, ['n2 has log_level    = "info", not debug']),
+    ],
+)
+def test_an_upgrade_brings_the_level_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, levels: dict[str, str], problems: list[str]
+) -> None:
+    lab: Any = SimpleNamespace(
+        nodes=tuple(levels), ssh=lambda node, command: f'log_level    = "{levels[node]}"\n' if "grep" in command else ""
+    )
+    monkeypatch.setattr(kills, "serves", lambda *_: [])
+    assert kills.upgraded(lab, ("-e", '{"vault_server_log_level": "debug"}')) == problems
+
+
+def test_a_kill_after_a_task_that_changed_nothing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MadeUp, "tells", TELLS_NO_CHANGE)
+    verdict, _ = killed(CHANGED, DONE)
+    assert verdict.changed == 0
+    assert "the task changed nothing" in " ".join(verdict.problems)
+
+
+def test_unless_nothing_was_left_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MadeUp, "tells", TELLS_NO_CHANGE)
+    verdict, _ = killed(DONE, DONE)
+    assert (verdict.changed, verdict.problems) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("late", "expected"),
+    [
+        ({}, False),
+        ({"a": True, "b": True}, True),
+        ({"a": True, "b": False}, False),
+        ({"of an older recording": True}, False),
+    ],
+)
+def test_a_walk_whose_kills_in_the_middle_were_all_late_is_found(late: dict[str, bool], expected: bool) -> None:
+    places = [Place(0, Point(name, 0, kind)) for name in "ab" for kind in ("start", "middle")]
+    for place in places:
+        if place.point.kind == "start":
+            report("w", Verdict(str(place)))
+    for name, each in late.items():
+        report("w", Verdict(str(Place(0, Point(name, 0, "middle"))), late=each))
+    assert none_in_the_middle("w", places) is expected
 
 
 @pytest.mark.parametrize("count", [1, 3, 6])
