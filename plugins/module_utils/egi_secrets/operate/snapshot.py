@@ -320,6 +320,7 @@ storage "raft" {{
         nowhere = f"http://{_LOOPBACK}:9"
         environment = {
             "PATH": os.environ.get("PATH", ""),
+            "TMPDIR": str(self.directory),  # it never removes the copy of a snapshot that it takes in
             "HTTP_PROXY": nowhere,
             "HTTPS_PROXY": nowhere,
             f"{self._release.product.env_prefix}_LOG_LEVEL": "warn",
