@@ -303,7 +303,7 @@ def test_a_node_waits_for_the_next_operator_and_the_next_run_goes_on(lab: Lab, j
         pytest.param("Hold the site", marks=pytest.mark.long),
         pytest.param("Keep what the server runs with, for the way back", marks=pytest.mark.long),
         pytest.param("Wait until the server answers, and is the one", marks=pytest.mark.long),
-        pytest.param("Submit the shares", marks=pytest.mark.long),
+        pytest.param("Submit shares to it", marks=pytest.mark.long),
         pytest.param("Release the site", marks=pytest.mark.long),
     ],
 )
