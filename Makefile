@@ -38,8 +38,6 @@ lab: $(CACHE)/packages $(VENV)/ready  ## stand up three sites, and print how to 
 	@echo; echo '--- a user gets a resolver and the EGI client on a VM'
 	$(PLAY) playbooks/lab/resolver.yml
 	$(PLAY) playbooks/deploy/client.yml
-	@# Checkers tell of each other, and one that has just begun was not heard by all of them yet.
-	@for _ in 1 2 3 4 5 6; do if $(PLAY) playbooks/operate/show-status.yml > /dev/null 2>&1; then break; fi; echo 'Not every checker was heard of yet: looking again in 10 s, a minute at most'; sleep 10; done
 	@$(PLAY) playbooks/operate/show-status.yml
 	@sed -e 's|@LAB@|$(LAB)|g' -e 's|@SUBNET@|$(LAB_SUBNET)|g' playbooks/lab/files/how-to-use.txt
 

@@ -122,6 +122,11 @@ def checker_said(result: Mapping[str, Any]) -> dict[str, Any]:
     return dict(planned.report_in(result) or {})
 
 
+def checkers_unheard(report: Mapping[str, Any]) -> list[str]:
+    """Return the sites whose checkers a report calls silent; none where there is no report."""
+    return planned.unheard_checkers(report or None)
+
+
 def names_have_left(report: Mapping[str, Any], site: str) -> bool:
     """Whether every DNS server says of every name that it is elsewhere."""
     return planned.has_left(report or None, site)
@@ -194,6 +199,7 @@ class FilterModule:
             "failover_secret_files": failover_secret_files,
             "failover_report": failover_report,
             "checker_said": checker_said,
+            "checkers_unheard": checkers_unheard,
             "names_have_left": names_have_left,
             "dns_unheard": dns_unheard,
             "leaving_problems": leaving_problems,

@@ -37,6 +37,12 @@ def report_in(result: Mapping[str, Any]) -> Report | None:
     return said if isinstance(said, dict) else None
 
 
+def unheard_checkers(report: Report | None) -> list[str]:
+    """Return the sites whose checkers another one calls silent: of an alarm that it raises, `observer <site>` is the key."""
+    keys = [str(alarm["key"]) for alarm in report["alarms"]] if report else []
+    return [key.removeprefix("observer ") for key in keys if key.startswith("observer ")]
+
+
 def fresh(reports: Iterable[Report | None]) -> list[Report]:
     """Return the reports that say something of now."""
     return [each for each in reports if each and each.get("age") is not None and each["age"] <= FRESH]

@@ -99,6 +99,12 @@ def checker(observer: str, age: float, **given: object) -> dict[str, Any]:
     return {**report({"a": ["infn", "ifca"]}, {"a": "infn"}), "observer": observer, "age": age, "identity": True, **given}
 
 
+def test_the_checkers_that_another_one_does_not_hear_are_told() -> None:
+    alarms = [{"key": key} for key in ("observer infn", "site infn a", "cluster")]
+    assert planned.unheard_checkers(checker("ifca", 1.0, alarms=alarms)) == ["infn"]
+    assert planned.unheard_checkers(None) == []
+
+
 def test_a_checker_that_the_cluster_does_not_know_is_asked_last() -> None:
     refused, well = checker("iisas", 1.0, identity=False), checker("ifca", 9.0)
     begun = checker("infn", 1.0, sites={"infn": {"names": {"a": {"serving": None, "why": ""}}}})
