@@ -64,11 +64,8 @@ def main() -> None:
     given: dict[str, Any] = module.params
     began = time.monotonic()
     try:
-        apis, (versions, patience, tolerance) = (
-            arguments.connection(given),
-            (given[name] for name in ("versions", "patience", "tolerance")),
-        )
-        passed = gate.await_well(given, apis, versions, patience, tolerance=tolerance)
+        apis = arguments.connection(given)
+        passed = gate.await_well(given, apis, given["versions"], given["patience"], tolerance=given["tolerance"])
     except SecretsError as error:
         module.fail_json(msg=str(error), problems=[str(error)])
     waited = round(time.monotonic() - began, 2)

@@ -85,6 +85,18 @@ def test_what_fails_before_a_restart_is_no_server_that_does_not_start() -> None:
     assert len(tasks) == 1 + tasks.index(rescued) == 2
 
 
+def test_what_is_asked_without_python_on_the_host_has_no_terminal_there() -> None:
+    """With one, `raw` would mix what sudo grumbles into the answer. In the lab root logs in, and sudo says nothing."""
+    found = [
+        task
+        for path in ROLES.glob("*/tasks/*.yml")
+        for task in yaml.safe_load(path.read_text())
+        if "ansible.builtin.raw" in task
+    ]
+    assert len(found) >= 4
+    assert all(task["vars"]["ansible_ssh_use_tty"] is False for task in found)
+
+
 def test_a_server_that_does_not_answer_is_waited_for_whether_or_not_it_has_a_process() -> None:
     tasks = yaml.safe_load((ROLES / "rolling_restart/tasks/finish.yml").read_text())
     start = next(task for task in tasks if _what(task) == "vault_server/start")
