@@ -162,3 +162,8 @@ def test_who_judges_a_new_configuration(installed: list[str], current: str | Non
     commands = filters("products").product_checkers("openbao", state, "2.7.2")
 
     assert [command[0] for command in commands] == [f"/opt/openbao/{version}/bao" for version in judges]
+
+
+def test_a_site_that_does_not_serve_is_not_taken_back_however_well_the_members_are() -> None:
+    failover = filters("failover")
+    assert failover.restore_problems({}, "infn", None) == failover.serving_problems({}, "infn") != []

@@ -121,6 +121,12 @@ def test_with_an_environment_it_is_a_process_of_its_own(tmp_path: Path, authorit
     assert packed(printed, "vault_clocks")
 
 
+def test_as_another_user_it_is_a_process_of_its_own(tmp_path: Path, authority: Authority) -> None:
+    given: dict[str, object] = {"nodes": NODES, "ca_file": str(authority.ca_file), "timeout": 0.5}
+    _, printed = run(tmp_path / "here", "vault_clocks", given, become=True)  # whether or not sudo lets us
+    assert packed(printed, "vault_clocks")
+
+
 def test_a_module_of_ansible_is_a_process_of_its_own(tmp_path: Path) -> None:
     _, printed = run(tmp_path / "here", "ansible.builtin.ping", {})
     assert packed(printed, "ping")

@@ -71,6 +71,14 @@ def test_a_server_without_copies_of_what_it_was_started_with_has_no_way_back(nod
     assert not node_state.started_known(replace(node, started_dir=Path("/nowhere")))
 
 
+def test_whether_what_it_ran_before_is_kept_is_told(node: Node, tmp_path: Path) -> None:
+    kept = replace(node, way_back=tmp_path / "before")
+    assert node_state.look(node)["way_back"] is None
+    assert node_state.look(kept)["way_back"] is False
+    (tmp_path / "before").mkdir()
+    assert node_state.look(kept)["way_back"] is True
+
+
 def test_times_do_not_count(node: Node) -> None:
     os.utime(node.started_files[0], (2_000_000_000, 2_000_000_000))
 

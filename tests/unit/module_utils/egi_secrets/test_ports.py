@@ -69,15 +69,19 @@ def test_what_is_connected_and_does_not_listen_is_in_nobodys_way() -> None:
         ("::1", "0.0.0.0", False),  # noqa: S104 - nothing is bound
         ("::1", "[::]", True),
         ("::1", "::1", True),
+        ("::ffff:127.0.0.1", "127.0.0.1", True),
+        ("::ffff:127.0.0.1", "::1", False),
     ],
 )
 def test_an_address_is_in_the_way_of_another_as_the_kernel_has_it(bound: str, wanted: str, clash: bool) -> None:
-    family = socket.AF_INET6 if ":" in bound else socket.AF_INET
-    try:
-        server = socket.create_server((bound, 0), family=family)
-    except OSError:
-        pytest.skip(f"this machine has no {bound}")
-    with server:
+    with socket.socket(socket.AF_INET6 if ":" in bound else socket.AF_INET) as server:
+        if bound.startswith("::ffff:"):
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        try:
+            server.bind((bound, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {bound}")
+        server.listen()
         port = server.getsockname()[1]
         assert (listening(wanted, [port])[str(port)] is not None) is clash
 
