@@ -131,12 +131,12 @@ def _warnings(chain: Sequence[x509.Certificate], now: dt.datetime, warn_days: in
 
 
 def _odd_key(leaf: x509.Certificate, key: Pem) -> Iterator[str]:
-    """Warn of a key that the server takes and browsers do not, Chrome among them: no web page, no login there."""
+    """Warn of a key that the server takes and Chrome does not (tried with Chromium 156): no web page, no login there."""
     public = leaf.public_key()
     p521 = isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP521R1)
     if p521 or isinstance(public, ed25519.Ed25519PublicKey):
         kind = "P-521" if p521 else "Ed25519"
-        yield f"{key} is of {kind}, which browsers refuse: have a certificate for a key of P-256, P-384 or RSA."
+        yield f"{key} is of {kind}, which Chrome refuses: have a certificate for a key of P-256, P-384 or RSA."
 
 
 def _authority(one: x509.Certificate) -> Authority:

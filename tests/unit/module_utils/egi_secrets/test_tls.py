@@ -236,7 +236,7 @@ def test_a_key_that_servers_cannot_use_is_refused(key: Any, taken: bool) -> None
 @pytest.mark.parametrize("key", [ec.generate_private_key(ec.SECP521R1()), ed25519.Ed25519PrivateKey.generate()])
 def test_a_key_that_browsers_refuse_is_warned_of(key: Any) -> None:
     (warning,) = judge(*ROOT.issue(key=key)).warnings
-    assert "which browsers refuse: have a certificate for a key of P-256, P-384 or RSA" in warning
+    assert "which Chrome refuses: have a certificate for a key of P-256, P-384 or RSA" in warning
 
 
 def test_a_certificate_that_does_not_name_its_issuers_key_is_refused() -> None:
